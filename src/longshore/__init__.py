@@ -1,0 +1,114 @@
+"""OCI containers from Python, with no daemon.
+
+``from longshore import Engine`` is where to begin. Importing this package loads nothing else; each
+name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore.engine.container import Container
+    from longshore.engine.engine import Engine
+    from longshore.engine.inspection import Inspection
+    from longshore.engine.trace import Trace
+    from longshore.errors import (
+        Busy,
+        CommandFailed,
+        ContainerFailed,
+        HostUnsupported,
+        InvalidArgument,
+        LongshoreError,
+        MonitorFailed,
+        MonitorGone,
+        NameInUse,
+        NoSuchContainer,
+        NoSuchExec,
+        NoSuchImage,
+        OperationTimeout,
+        ProgramNotExecutable,
+        ProgramNotFound,
+        RecordCorrupt,
+        RuntimeFailed,
+        StoreError,
+        WrongState,
+    )
+    from longshore.lifecycle import Status
+    from longshore.models import (
+        Device,
+        ExitInfo,
+        ExitReason,
+        LogRecord,
+        Mount,
+        RunResult,
+        Ulimit,
+        Usage,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Busy",
+    "CommandFailed",
+    "Container",
+    "ContainerFailed",
+    "Device",
+    "Engine",
+    "ExitInfo",
+    "ExitReason",
+    "HostUnsupported",
+    "Inspection",
+    "InvalidArgument",
+    "LogRecord",
+    "LongshoreError",
+    "MonitorFailed",
+    "MonitorGone",
+    "Mount",
+    "NameInUse",
+    "NoSuchContainer",
+    "NoSuchExec",
+    "NoSuchImage",
+    "OperationTimeout",
+    "ProgramNotExecutable",
+    "ProgramNotFound",
+    "RecordCorrupt",
+    "RunResult",
+    "RuntimeFailed",
+    "Status",
+    "StoreError",
+    "Trace",
+    "Ulimit",
+    "Usage",
+    "WrongState",
+    "__version__",
+]
+
+_HOME = {
+    "Container": "engine.container",
+    "Engine": "engine.engine",
+    "Inspection": "engine.inspection",
+    "Trace": "engine.trace",
+    "Status": "lifecycle",
+    "Device": "models",
+    "ExitInfo": "models",
+    "ExitReason": "models",
+    "LogRecord": "models",
+    "Mount": "models",
+    "RunResult": "models",
+    "Ulimit": "models",
+    "Usage": "models",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'longshore' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"longshore.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Where containers and conmon are placed among the host's cgroups."""

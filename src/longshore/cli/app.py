@@ -1,0 +1,102 @@
+"""What every command is given: the global options, the engine, and the printing of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from longshore.cli.flags import SWITCH, TEXT, Flag, Parsed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore.engine.engine import Engine
+    from longshore.errors import LongshoreError
+
+__all__ = ["GLOBALS", "App"]
+
+GLOBALS = (
+    Flag(
+        "cgroup-manager",
+        "",
+        TEXT,
+        "Who makes the cgroups of containers",
+        metavar="NAME",
+        choices=("cgroupfs", "systemd"),
+    ),
+    Flag("conmon", "", TEXT, "The conmon program", metavar="PATH", completes="file"),
+    Flag("help", "", SWITCH, "Show this help"),
+    Flag(
+        "log-level",
+        "",
+        TEXT,
+        "How much to say about failures; debug and trace show where they come from",
+        metavar="LEVEL",
+        choices=("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"),
+        default="warn",
+    ),
+    Flag(
+        "root", "", TEXT, "Where records, logs and layers are kept", metavar="DIR", completes="dir"
+    ),
+    Flag("runroot", "", TEXT, "Where what a reboot ends is kept", metavar="DIR", completes="dir"),
+    Flag("runtime", "", TEXT, "The OCI runtime, by name or path", metavar="NAME"),
+    Flag("version", "v", SWITCH, "Show the version of Longshore"),
+)
+
+
+def _make_engine(options: Parsed) -> Engine:
+    from longshore.engine.engine import Engine
+
+    return Engine(
+        root=options.maybe("root"),
+        run_root=options.maybe("runroot"),
+        runtime=options.maybe("runtime"),
+        cgroup_manager=options.maybe("cgroup-manager"),
+        conmon=options.maybe("conmon"),
+    )
+
+
+class App:
+    """One run of the command line.
+
+    ``argv`` is the whole of it, for ``inspect``. The engine is made at its first use, so that a
+    wrong flag costs nothing and touches nothing.
+    """
+
+    __slots__ = ("_engine", "argv", "options")
+
+    def __init__(self, argv: list[str], engine: Engine | None = None) -> None:
+        self.argv = argv
+        self.options = Parsed({flag.name: flag for flag in GLOBALS})
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that the global options describe."""
+        if self._engine is None:
+            self._engine = _make_engine(self.options)
+        return self._engine
+
+    @property
+    def debug(self) -> bool:
+        """Whether failures are to show where they come from."""
+        return bool(os.environ.get("LONGSHORE_DEBUG")) or self.options.text("log-level") in (
+            "debug",
+            "trace",
+        )
+
+    def report(self, error: LongshoreError) -> None:
+        """Print an error, its hint and its notes on standard error."""
+        sys.stdout.flush()
+        lines = [f"Error: {error}"]
+        if error.hint:
+            lines.append(f"hint: {error.hint}")
+        lines += [f"note: {note}" for note in getattr(error, "__notes__", ())]
+        if self.debug:
+            import traceback
+
+            lines.append("".join(traceback.format_exception(error)).rstrip())
+        text = "\n".join(lines)
+        # A runtime's words may hold what a terminal would obey.
+        clean = "".join(c if c >= " " or c in "\n\t" else repr(c)[1:-1] for c in text)
+        sys.stderr.write(clean.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stderr.flush()

@@ -1,0 +1,239 @@
+"""containers.conf and the environment, read once into one frozen `Settings`.
+
+The files and their order are those of containers.conf(5). Reading TOML costs several milliseconds
+of imports, so the result is kept in the run directory and used again while every file it came from
+is unchanged (path, inode, size and modification time).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from longshore._value import Value, is_list, is_table
+from longshore.errors import InvalidArgument
+from longshore.linux.files import read_file, write_atomic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+CGROUP_MANAGERS = ("cgroupfs", "systemd")
+
+
+class Settings(Value):
+    """What containers.conf and the environment say; "" or () where they say nothing."""
+
+    root: str  # durable: records, logs, layers
+    run_root: str  # volatile: bundles, sockets, exit files
+    runtime: str = ""
+    runtimes: Mapping[str, tuple[str, ...]] = {}  # name → paths to look at
+    runtime_flags: tuple[str, ...] = ()
+    conmon_paths: tuple[str, ...] = ()
+    conmon_env: tuple[str, ...] = ()  # NAME=value
+    cgroup_manager: str = ""
+    log_size_max: int = -1  # bytes
+    log_driver: str = ""
+    no_pivot_root: bool = False
+    reserve_ports: bool = True
+    seccomp_profile: str = ""
+    default_capabilities: tuple[str, ...] = ()
+    default_sysctls: tuple[str, ...] = ()
+    default_ulimits: tuple[str, ...] = ()
+    default_env: tuple[str, ...] = ()
+    pids_limit: int | None = None
+    shm_size: str = ""
+    init_path: str = ""
+    stop_timeout: float = 10.0  # seconds
+    create_timeout: float = 240.0  # seconds; the time that a runtime has to create a container
+    kill_timeout: float = 5.0  # seconds; the time that the kernel has to finish a SIGKILL
+
+
+_DATA_HOME = "longshore"
+
+
+def load(*, root: str | None = None, run_root: str | None = None) -> Settings:
+    """Return the settings of this user on this host.
+
+    Raises InvalidArgument that names the file and the key when a file makes no sense.
+    """
+    files = _files()
+    cache_dir = _run_root("")
+    cached = _from_cache(cache_dir, files)
+    engine: dict[str, Any] = cached if cached is not None else _read_all(files)
+    if cached is None:
+        _to_cache(cache_dir, files, engine)
+    tmp_dir = engine.pop("tmp_dir", "")
+    values: dict[str, Any] = {}
+    for name, value in engine.items():
+        values[name] = tuple(value) if is_list(value) else value
+    return Settings(
+        **values,
+        root=os.path.abspath(root) if root else _root(),
+        run_root=os.path.abspath(run_root) if run_root else _run_root(tmp_dir),
+    )
+
+
+def _root() -> str:
+    if os.geteuid() == 0:
+        return "/var/lib/longshore"
+    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return f"{home}/{_DATA_HOME}"
+
+
+def _run_root(tmp_dir: str) -> str:
+    if tmp_dir:
+        # containers.conf's tmp_dir is podman's too: a directory below it keeps us apart
+        return f"{tmp_dir}/{_DATA_HOME}"
+    if os.geteuid() == 0:
+        return "/run/longshore"
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR")
+    return f"{runtime_dir}/{_DATA_HOME}" if runtime_dir else f"/tmp/longshore-{os.geteuid()}"
+
+
+def _files() -> list[str]:
+    """Return the files to read, weakest first (containers.conf(5))."""
+    only = os.environ.get("CONTAINERS_CONF")
+    if only:
+        found = [only]
+    else:
+        found = ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"]
+        found += _drop_ins("/etc/containers/containers.conf.d")
+        if os.geteuid() != 0:
+            home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+            found.append(f"{home}/containers/containers.conf")
+            found += _drop_ins(f"{home}/containers/containers.conf.d")
+    override = os.environ.get("CONTAINERS_CONF_OVERRIDE")
+    if override:
+        found.append(override)
+    return found
+
+
+def _drop_ins(directory: str) -> list[str]:
+    try:
+        names = sorted(n for n in os.listdir(directory) if n.endswith(".conf"))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    return [f"{directory}/{name}" for name in names]
+
+
+def _identity(path: str) -> list[Any]:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return [path, 0, 0, 0]
+    return [path, info.st_ino, info.st_size, info.st_mtime_ns]
+
+
+def _from_cache(directory: str, files: list[str]) -> dict[str, Any] | None:
+    data = read_file(f"{directory}/cache/settings.json")
+    if data is None:
+        return None
+    try:
+        kept = json.loads(data)
+        if kept["format"] == 1 and kept["files"] == [_identity(f) for f in files]:
+            settings: dict[str, Any] = kept["settings"]
+            return settings
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _to_cache(directory: str, files: list[str], settings: dict[str, Any]) -> None:
+    kept = {"format": 1, "files": [_identity(f) for f in files], "settings": settings}
+    try:
+        # Only into a directory that is there already and is ours: `Layout.prepare` makes it.
+        if os.stat(f"{directory}/cache").st_uid == os.geteuid():
+            write_atomic(f"{directory}/cache/settings.json", json.dumps(kept).encode())
+    except OSError:
+        return  # a cache that cannot be written costs time and nothing else
+
+
+def _read_all(files: list[str]) -> dict[str, Any]:
+    import tomllib
+
+    merged: dict[str, Any] = {}
+    for path in files:
+        data = read_file(path)
+        if data is None:
+            continue
+        try:
+            document = tomllib.loads(data.decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+            raise InvalidArgument(f"{path} is not valid TOML: {err}") from err
+        for (table, key), (name, check) in _KEYS.items():
+            value = document.get(table, {}).get(key)
+            if value is None:
+                continue
+            try:
+                merged[name] = check(value)
+            except (TypeError, ValueError) as err:
+                raise InvalidArgument(
+                    f"{path}: [{table}] {key} = {value!r} makes no sense: {err}",
+                    hint="see containers.conf(5)",
+                ) from err
+        runtimes = document.get("engine", {}).get("runtimes", {})
+        if runtimes:
+            merged.setdefault("runtimes", {}).update(runtimes)
+    return merged
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("it must be a string")
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if not is_list(value):
+        raise TypeError("it must be a list of strings")
+    # newer containers.conf may end a list with {append = true}: that is a table, not a value
+    return [_text(v) for v in value if not is_table(v)]
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("it must be true or false")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("it must be a whole number")
+    return value
+
+
+def _manager(value: Any) -> str:
+    return check_cgroup_manager(_text(value))
+
+
+def check_cgroup_manager(name: str) -> str:
+    """Return a cgroup manager's name, or raise InvalidArgument that names it (S1)."""
+    if name not in CGROUP_MANAGERS:
+        raise InvalidArgument(
+            f"there is no cgroup manager {name!r}", hint="it is cgroupfs or systemd"
+        )
+    return name
+
+
+_KEYS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
+    ("engine", "runtime"): ("runtime", _text),
+    ("engine", "conmon_path"): ("conmon_paths", _texts),
+    ("engine", "conmon_env_vars"): ("conmon_env", _texts),
+    ("engine", "cgroup_manager"): ("cgroup_manager", _manager),
+    ("engine", "tmp_dir"): ("tmp_dir", _text),
+    ("engine", "no_pivot_root"): ("no_pivot_root", _flag),
+    ("engine", "enable_port_reservation"): ("reserve_ports", _flag),
+    ("engine", "stop_timeout"): ("stop_timeout", _whole),
+    ("containers", "log_size_max"): ("log_size_max", _whole),
+    ("containers", "log_driver"): ("log_driver", _text),
+    ("containers", "seccomp_profile"): ("seccomp_profile", _text),
+    ("containers", "default_capabilities"): ("default_capabilities", _texts),
+    ("containers", "default_sysctls"): ("default_sysctls", _texts),
+    ("containers", "default_ulimits"): ("default_ulimits", _texts),
+    ("containers", "env"): ("default_env", _texts),
+    ("containers", "pids_limit"): ("pids_limit", _whole),
+    ("containers", "shm_size"): ("shm_size", _text),
+    ("containers", "init_path"): ("init_path", _text),
+}

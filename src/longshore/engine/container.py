@@ -1,0 +1,277 @@
+"""The handle of one container. It holds an id and nothing else, so it is never out of date."""
+
+from __future__ import annotations
+
+from longshore.engine import finishing, inspection, starting, stopping, waiting
+from longshore.engine.observe import look
+from longshore.engine.trace import UNTRACED
+from longshore.errors import InvalidArgument, NoSuchContainer
+from longshore.lifecycle import Op, Status, require
+from longshore.linux.locks import Lease
+from longshore.models import ContainerId
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Self
+
+    from longshore.engine.inspection import Inspection
+    from longshore.engine.machinery import Machinery
+    from longshore.engine.trace import Trace
+    from longshore.models import ExitInfo, LogRecord
+
+CONDITIONS = ("exited", "next_exit", "removed")
+
+
+class Container:
+    """One container, made by `Engine.create` or found by `Engine.get`. Safe from any thread.
+
+    Methods raise NoSuchContainer once it is removed (`wait` still knows its last exit), and Busy
+    when another operation holds it past a deadline.
+    """
+
+    __slots__ = ("_attendance", "_machinery", "id")
+
+    def __init__(self, machinery: Machinery, container_id: str) -> None:
+        """Private: use the engine's `create`, `get` and `list`."""
+        self._machinery = machinery
+        self.id = ContainerId(container_id)
+        self._attendance: Attendance | None = None
+
+    def __repr__(self) -> str:
+        return f"<Container {self.id[:12]}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Container) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def name(self) -> str:
+        """Its name now. Read from disk: keep it if you need it often."""
+        return self._machinery.store.peek(self.id).name
+
+    @property
+    def status(self) -> Status:
+        """Its status now, computed from facts."""
+        return look(self._machinery, self._machinery.store.peek(self.id)).status
+
+    def start(self, *, trace: Trace = UNTRACED) -> None:
+        """Start it; when this returns its program has begun. CREATED, STOPPED, EXITED → RUNNING.
+
+        One that runs already is fine. ProgramNotFound and ProgramNotExecutable when the runtime
+        says so; RuntimeFailed and MonitorFailed with their own words; nothing is left then.
+        """
+        attendance = self._attendance
+        starting.start(
+            self._machinery,
+            self.id,
+            trace=trace,
+            prepared=attendance.begin if attendance is not None else None,
+        )
+
+    def wait(self, timeout: float | None = None, *, condition: str = "exited") -> ExitInfo:
+        """Wait until it has ended and return how: the same answer before and after its removal.
+
+        ``condition``: "exited" (at once if it has ended), "next_exit" (of the run that is now, or
+        of the next one), "removed". ``timeout`` in seconds raises OperationTimeout and changes
+        nothing.
+        """
+        if condition not in CONDITIONS:
+            raise InvalidArgument(
+                f"there is no condition {condition!r} to wait for",
+                hint=f"it is one of {', '.join(CONDITIONS)}",
+            )
+        if condition == "removed":
+            return waiting.await_removal(self._machinery, self.id, timeout=timeout)
+        after = None
+        if condition == "next_exit":
+            try:
+                after = waiting.ended_runs(self._machinery, self.id)
+            except NoSuchContainer:
+                after = None
+        return waiting.await_exit(self._machinery, self.id, timeout=timeout, after_run=after)
+
+    def stop(
+        self,
+        timeout: float | None = None,
+        *,
+        signal: str | int | None = None,
+        fast_stop: bool = True,
+    ) -> ExitInfo | None:
+        """Stop it: its stop signal, ``timeout`` seconds of grace, then SIGKILL. → EXITED.
+
+        Both default to what it was created with; timeout 0 kills at once. With ``fast_stop`` a
+        signal that its pid 1 cannot receive is not waited for (the reason is then
+        STOP_ESCALATED). Returns how it ended; None if it never ran. Stopping what does not run is
+        fine.
+        """
+        return stopping.stop(
+            self._machinery,
+            self.id,
+            signal=None if signal is None else _signal_number(signal),
+            timeout=timeout,
+            fast=fast_stop,
+        )
+
+    def kill(self, signal: str | int = "KILL") -> None:
+        """Send a signal to its pid 1, by name or number. RUNNING or PAUSED; does not wait."""
+        stopping.send_signal(self._machinery, self.id, _signal_number(signal))
+
+    def pause(self) -> None:
+        """Freeze all of its processes. RUNNING → PAUSED."""
+        self._freeze(Op.PAUSE)
+
+    def unpause(self) -> None:
+        """Let its processes go on. PAUSED → RUNNING."""
+        self._freeze(Op.UNPAUSE)
+
+    def _freeze(self, op: Op) -> None:
+        machinery = self._machinery
+        with finishing.settled(machinery, self.id, op.value) as held:
+            record = held.record
+            after = require(op, record.status, record.name)
+            runtime = machinery.runtime_of(record)
+            assert runtime is not None
+            if op is Op.PAUSE:
+                runtime.pause(record.id)
+            else:
+                runtime.resume(record.id)
+            held.save(record.replace(status=after))
+
+    def restart(self, timeout: float | None = None) -> None:
+        """Stop it as `stop` does, then start it. Any status but DAMAGED → RUNNING."""
+        self.stop(timeout)
+        self.start()
+
+    def remove(
+        self, *, force: bool = False, timeout: float | None = None, missing_ok: bool = False
+    ) -> None:
+        """Remove it and all its files; its last exit is kept for an hour. CREATED, EXITED → gone.
+
+        ``force`` ends it first: at once, or after ``timeout`` seconds of grace when that is given.
+        """
+        try:
+            if force:
+                if timeout:
+                    self.stop(timeout)
+                stopping.remove_live(self._machinery, self.id)
+            finishing.remove(self._machinery, self.id, force=force)
+        except NoSuchContainer:
+            if not missing_ok:
+                raise
+
+    def cleanup(self) -> None:
+        """Write its exit down and take away what its run left, as conmon's exit command does.
+
+        Nothing is done to a container that runs.
+        """
+        finishing.after_exit(self._machinery, self.id)
+
+    def inspect(self) -> Inspection:
+        """Return all there is to know about it at this moment. Takes no lock."""
+        return inspection.inspect(self._machinery, self.id)
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+    ) -> Iterator[LogRecord]:
+        """Yield what it has printed; with ``follow``, until the end of the run and its last byte.
+
+        ``tail`` lines from the end; ``since_ns`` and ``until_ns`` in nanoseconds since the epoch.
+        Takes no lock and cannot slow the container down.
+        """
+        from longshore.engine import logs
+
+        return logs.read(
+            self._machinery,
+            self.id,
+            follow=follow,
+            tail=tail,
+            since_ns=since_ns,
+            until_ns=until_ns,
+        )
+
+    def output(self) -> Iterator[tuple[str, bytes]]:
+        """Yield all output of its run as (stream, data), from its beginning to its last byte.
+
+        Faster than `logs`, and without times. Reads the log, so it cannot slow the container down.
+        """
+        from longshore.engine import logs
+
+        return logs.output(self._machinery, self.id)
+
+    def rename(self, name: str) -> None:
+        """Give it another name, in any status. NameInUse; InvalidArgument."""
+        from longshore.options.names import check_name
+
+        check_name(name)
+        with self._machinery.store.locked(self.id, "rename") as held:
+            self._machinery.store.rename(held, name)
+
+    def attended(self) -> Attendance:
+        """Start it inside a ``with`` block, and this process cleans up at the end of the block.
+
+        Otherwise conmon's exit command does that, which costs the start of a Python. A process
+        that is killed inside the block breaks the promise safely: the exit command takes over.
+        """
+        self._attendance = Attendance(self)
+        return self._attendance
+
+    def feed(self, source: int | bytes) -> None:
+        """Copy a descriptor, or bytes, to its standard input; stay until the container has ended.
+
+        For containers that were created with ``interactive=True`` and are RUNNING; one feeder at a
+        time. A container that does not read all of it is fine, as for a pipe whose reader has gone.
+        """
+        from longshore.engine import streams
+
+        streams.feed(self._machinery, self.id, source)
+
+
+class Attendance:
+    """A process that stays with a container until its end; see `Container.attended`."""
+
+    __slots__ = ("_container", "_lease")
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._lease: Lease | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self) -> None:
+        """Take the lease: the run directory is there, and conmon is not yet."""
+        self.release()
+        machinery = self._container._machinery
+        self._lease = Lease(machinery.paths(self._container.id).run)
+
+    def release(self) -> None:
+        """Break off the promise: the exit command does the work."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    def __exit__(self, *_: object) -> None:
+        self._container._attendance = None
+        try:
+            if self._lease is not None:
+                finishing.after_exit(
+                    self._container._machinery, self._container.id, end_monitor=True
+                )
+        except NoSuchContainer:
+            pass  # somebody else removed it
+        finally:
+            self.release()
+
+
+def _signal_number(signal: str | int) -> int:
+    from longshore.options.parse import parse_signal
+
+    return parse_signal(signal)

@@ -1,0 +1,157 @@
+"""Bring together what a spec needs to know: containers.conf, this host, other containers."""
+
+from __future__ import annotations
+
+import copy
+
+from longshore._value import is_table
+from longshore.errors import InvalidArgument, WrongState
+from longshore.lifecycle import Op, permitted
+from longshore.linux.processes import is_alive
+from longshore.oci.build import build_spec
+from longshore.oci.context import DEFAULT_PIDS_LIMIT, DEFAULT_SHM_SIZE, SpecContext, gather
+from longshore.oci.privilege import DEFAULT_CAPABILITIES
+from longshore.oci.seccomp import PROFILE_PATHS
+from longshore.options.parse import parse_capabilities, parse_size, parse_ulimit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from longshore.engine.machinery import Machinery
+    from longshore.oci.schema import Spec
+    from longshore.options import ContainerConfig
+    from longshore.store import Record
+
+# option → the runtime-spec's name of the namespace, and the kernel's (namespaces(7))
+_NAMESPACES = {
+    "network": ("network", "net"),
+    "pid": ("pid", "pid"),
+    "ipc": ("ipc", "ipc"),
+    "uts": ("uts", "uts"),
+    "userns": ("user", "user"),
+    "cgroupns": ("cgroup", "cgroup"),
+}
+_INIT_PLACES = ("/usr/libexec/podman", "/usr/lib/podman")
+
+
+def spec_context(
+    machinery: Machinery, record: Record, root: str, *, lookup_root: str | None = None
+) -> SpecContext:
+    """Return the facts for a container's spec. ``root`` is what the runtime is told.
+
+    ``lookup_root`` is where its users are looked up, if its root is not mounted yet.
+    """
+    from longshore.engine.machinery import find_program
+
+    config = record.config
+    settings = machinery.settings
+    layout = machinery.cgroup_layout
+    init_path = ""
+    if config.init:
+        init_path = config.init_path or settings.init_path
+        init_path = init_path or find_program("catatonit", _INIT_PLACES) or ""
+    context = gather(
+        config,
+        id=record.id,
+        rootfs=lookup_root or root,
+        cgroup_path=machinery.placement(config, record.id).runtime.path,
+        seccomp_profile=settings.seccomp_profile,
+        namespace_paths=_namespace_paths(machinery, config),
+        init_path=init_path,
+        cgroup_version=layout.version,
+        controllers=layout.controllers(),
+        default_caps=(
+            parse_capabilities(settings.default_capabilities, "default_capabilities")
+            if settings.default_capabilities
+            else DEFAULT_CAPABILITIES
+        ),
+        default_sysctls=_pairs(settings.default_sysctls),
+        default_ulimits=tuple(parse_ulimit(u) for u in settings.default_ulimits),
+        default_env=_pairs(settings.default_env),
+        default_pids_limit=(
+            DEFAULT_PIDS_LIMIT if settings.pids_limit is None else settings.pids_limit
+        ),
+        default_shm_size=(
+            parse_size(settings.shm_size, "shm_size") if settings.shm_size else DEFAULT_SHM_SIZE
+        ),
+    )
+    return context if lookup_root is None else context.replace(rootfs=root)
+
+
+def seccomp_profile(machinery: Machinery) -> str:
+    """Return the path of the default seccomp profile, or ""."""
+    import os
+
+    candidates = (machinery.settings.seccomp_profile, *PROFILE_PATHS)
+    return next((path for path in candidates if path and os.path.isfile(path)), "")
+
+
+def changed_config(
+    machinery: Machinery, record: Record, change: Callable[[Spec], Spec | None]
+) -> ContainerConfig:
+    """Apply a caller's function to the finished spec, and keep what it did as a merge patch.
+
+    A function cannot be kept for a later start, by another process; what it changed can.
+    """
+    config = record.config
+    paths = machinery.paths(record.id)
+    root = paths.merged if config.overlay else config.rootfs
+    before = build_spec(config, spec_context(machinery, record, root, lookup_root=config.rootfs))
+    given = copy.deepcopy(before)
+    answer = change(given)
+    after = given if answer is None else answer
+    patch = _difference(before, after)
+    if not is_table(patch):
+        raise InvalidArgument(
+            f"spec= returned {type(after).__name__}", hint="return the spec, or None"
+        )
+    return config.replace(spec_patch=_merge(config.spec_patch, patch))
+
+
+def _difference(before: Any, after: Any) -> Any:
+    """Return the merge patch (RFC 7396) that makes ``after`` of ``before``."""
+    if not (is_table(before) and is_table(after)):
+        return after
+    patch: dict[str, Any] = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        if key not in before:
+            patch[key] = value
+        elif before[key] != value:
+            patch[key] = _difference(before[key], value)
+    return patch
+
+
+def _merge(first: Any, second: dict[str, Any]) -> dict[str, Any]:
+    """Return one patch that does what two do, one after the other; nulls are kept."""
+    merged: dict[str, Any] = dict(first)
+    for key, value in second.items():
+        old: Any = merged.get(key)
+        merged[key] = _merge(old, value) if is_table(old) and is_table(value) else value
+    return merged
+
+
+def _namespace_paths(machinery: Machinery, config: ContainerConfig) -> dict[str, str]:
+    """Return the namespaces of other containers that this one joins."""
+    found: dict[str, str] = {}
+    for field, (kind, file) in _NAMESPACES.items():
+        mode: str = getattr(config, field)
+        if not mode.startswith("container:"):
+            continue
+        other = machinery.store.peek(machinery.store.resolve(mode.partition(":")[2]))
+        init = other.run.init if other.run is not None else None
+        if init is None or not is_alive(init):
+            raise WrongState(
+                other.name,
+                f"share the {field} namespace of",
+                other.status.value,
+                [s.value for s in permitted(Op.EXEC)],
+                hint=f"start it first: `longshore start {other.name}`",
+            )
+        found[kind] = f"/proc/{init.pid}/ns/{file}"
+    return found
+
+
+def _pairs(values: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, _, value in (v.partition("=") for v in values)}

@@ -1,0 +1,232 @@
+"""The front door: containers are made, found, listed and run here."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from longshore import config as configuration
+from longshore.engine import inspection, names
+from longshore.engine.container import Container
+from longshore.engine.machinery import Machinery
+from longshore.engine.trace import UNTRACED
+from longshore.errors import ContainerFailed, InvalidArgument, LongshoreError, OperationTimeout
+from longshore.lifecycle import Op, Status, permitted
+from longshore.models import ExitReason, RunResult
+from longshore.options import normalize
+from longshore.store import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Sequence
+    from os import PathLike
+    from typing import Unpack
+
+    from longshore.config import Settings
+    from longshore.engine.host import Finding, HostInfo, VersionInfo
+    from longshore.engine.inspection import Inspection
+    from longshore.engine.trace import Trace
+    from longshore.models import ExitInfo
+    from longshore.options import CreateOptions
+
+
+class Engine:
+    """The containers of one root directory. No daemon: engines in other processes see the same.
+
+    Making one costs next to nothing and touches nothing; it can be used from any thread, and after
+    a fork.
+    """
+
+    __slots__ = ("_machinery", "settings")
+
+    def __init__(
+        self,
+        *,
+        root: str | PathLike[str] | None = None,
+        run_root: str | PathLike[str] | None = None,
+        runtime: str | None = None,
+        cgroup_manager: str | None = None,
+        conmon: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """Everything defaults to containers.conf and the user.
+
+        ``root`` is durable, ``run_root`` must not survive a reboot (a tmpfs). ``runtime`` is a
+        name or a path, and a container can ask for another.
+        """
+        if settings is None:
+            settings = configuration.load(
+                root=None if root is None else os.fspath(root),
+                run_root=None if run_root is None else os.fspath(run_root),
+            )
+        self.settings = settings
+        self._machinery = Machinery(
+            settings, runtime=runtime, cgroup_manager=cgroup_manager, conmon=conmon
+        )
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.settings.root}>"
+
+    def create(
+        self,
+        image: str | None = None,
+        command: Sequence[str] | None = None,
+        **options: Unpack[CreateOptions],
+    ) -> Container:
+        """Make a container without starting it. → CREATED.
+
+        Every option is checked before anything is touched (InvalidArgument, HostUnsupported);
+        NameInUse leaves nothing behind. ``rootfs=`` stands for an image.
+        """
+        machinery = self._machinery
+        container_id = names.new_id()
+        given = options.get("name")
+        spec_change = options.pop("spec", None)
+        config = normalize(image, command, options, name=given or names.new_name())
+        if config.cgroup_manager == "systemd":
+            Machinery(self.settings, cgroup_manager="systemd")  # says that it is to come
+        if config.runtime:
+            machinery.runtime(config.runtime)  # an unknown one is an error now, not at the start
+        machinery.layout.prepare()
+        for attempt in range(100):
+            record = Record(id=container_id, config=config, created_ns=time.time_ns())
+            if spec_change is not None:
+                from longshore.engine.context import changed_config
+
+                record = record.replace(config=changed_config(machinery, record, spec_change))
+            try:
+                machinery.store.create(record)
+                break
+            except names.InUse:
+                if given or attempt == 99:
+                    raise
+                config = config.replace(name=names.new_name())
+        return Container(machinery, container_id)
+
+    def run(
+        self,
+        image: str | None = None,
+        command: Sequence[str] | None = None,
+        *,
+        input: bytes | None = None,  # noqa: A002 - as subprocess.run names it
+        timeout: float | None = None,
+        check: bool = False,
+        trace: Trace = UNTRACED,
+        **options: Unpack[CreateOptions],
+    ) -> RunResult:
+        """Run a command in a new container to its end, and remove the container.
+
+        Returns both outputs, exactly, and the `ExitInfo`. ``input`` becomes its standard input.
+        After ``timeout`` seconds it is killed; the result then has the output so far and the
+        reason TIMEOUT. With ``check``, anything but exit code 0 raises ContainerFailed, which
+        carries the result. An exception of any kind leaves no container behind.
+        """
+        if options.get("log_driver") == "none":
+            raise InvalidArgument(
+                "run() returns what the log has, and log_driver='none' keeps none",
+                hint="leave log_driver out, or use create() and start()",
+            )
+        if input is not None:
+            options["interactive"] = True
+        deadline = None if timeout is None else time.monotonic() + timeout
+        container = self.create(image, command, **options)
+        trace.mark("create")
+        try:
+            with container.attended():
+                container.start(trace=trace)
+                if input is not None:
+                    from longshore.engine import streams
+
+                    streams.feed(self._machinery, container.id, input, deadline)
+                info = self._await(container, deadline)
+                trace.mark("run")
+                stdout, stderr = self._output(container)
+                trace.mark("output")
+            trace.mark("clean up")
+        finally:
+            container.remove(force=True, missing_ok=True)
+            trace.mark("remove")
+        result = RunResult(stdout=stdout, stderr=stderr, exit=info)
+        if check and not info.ok:
+            raise _failed(result, command)
+        return result
+
+    def _await(self, container: Container, deadline: float | None) -> ExitInfo:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            return container.wait(left)
+        except OperationTimeout:
+            from longshore.engine import stopping
+
+            return stopping.time_out(self._machinery, container.id)
+
+    def _output(self, container: Container) -> tuple[bytes, bytes]:
+        from longshore.monitor.logs import capture
+
+        config = self._machinery.store.peek(container.id).config
+        return capture(config.log_path or self._machinery.paths(container.id).log)
+
+    def get(self, ref: str) -> Container:
+        """Return the container with this name, id, or unambiguous beginning of an id."""
+        return Container(self._machinery, self._machinery.store.resolve(ref))
+
+    def list(self, *, all: bool = False) -> builtins.list[Container]:  # noqa: A002 - podman's word
+        """Return the containers that run, newest first; with ``all``, every one."""
+        return [
+            Container(self._machinery, found.id)
+            for found in self.inspect_all()
+            if all or found.status in (Status.RUNNING, Status.PAUSED)
+        ]
+
+    def inspect_all(self) -> builtins.list[Inspection]:
+        """Return a snapshot of every container, newest first, in one pass without locks."""
+        return inspection.inspect_all(self._machinery)
+
+    def exit_of(self, container_id: str) -> ExitInfo | None:
+        """Return the last exit of a container by its whole id, even after its removal."""
+        from longshore.engine.finishing import last_exit
+
+        return last_exit(self._machinery, container_id)
+
+    def prune(self) -> builtins.list[str]:
+        """Remove every container that does not run; return their ids."""
+        removed: builtins.list[str] = []
+        for found in self.inspect_all():
+            if found.status in permitted(Op.REMOVE):
+                try:
+                    Container(self._machinery, found.id).remove()
+                except LongshoreError:
+                    continue  # it was started, or removed, a moment ago
+                removed.append(found.id)
+        return removed
+
+    def info(self) -> HostInfo:
+        """Return what this host and this engine are."""
+        from longshore.engine import host
+
+        return host.info(self._machinery)
+
+    def version(self) -> VersionInfo:
+        """Return the versions of Longshore and of the programs it drives."""
+        from longshore.engine import host
+
+        return host.version(self._machinery)
+
+    def doctor(self) -> builtins.list[Finding]:
+        """Check what this host has and lacks; each finding names what mends it."""
+        from longshore.engine import host
+
+        return host.doctor(self._machinery)
+
+
+def _failed(result: RunResult, command: Sequence[str] | None) -> ContainerFailed:
+    what = command[0] if command else "the container"
+    info = result.exit
+    how = f"exit code {info.code}"
+    if info.reason is not ExitReason.EXITED:
+        how = f"{info.reason.value}, {how}"
+    words = result.stderr.decode("utf-8", "replace").strip()
+    return ContainerFailed(
+        f"{what} failed ({how})" + (f": {words[-500:]}" if words else ""), result
+    )

@@ -1,0 +1,342 @@
+"""After the end: write the exit down, clean up, remove. Also: take back what a crash left behind.
+
+Everything here is idempotent and under the container's lock; whoever comes first does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+from longshore.engine.observe import Sight, find_monitor, look
+from longshore.engine.reasons import exit_info
+from longshore.errors import LongshoreError, NoSuchContainer, RecordCorrupt
+from longshore.lifecycle import Op, Status, require
+from longshore.linux.cgroups import Cgroup
+from longshore.linux.files import remove_file, remove_tree
+from longshore.linux.inotify import wait_for
+from longshore.linux.mounts import unmount
+from longshore.linux.processes import ProcessId, identify, is_alive, open_pidfd, send_group
+from longshore.linux.procs import poll_until
+from longshore.models import ExitReason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from longshore.engine.machinery import Machinery
+    from longshore.models import ExitInfo
+    from longshore.store import Record, Run
+    from longshore.store.records import Locked
+
+
+@contextlib.contextmanager
+def settled(
+    machinery: Machinery,
+    container_id: str,
+    purpose: str,
+    *,
+    deadline: float | None = None,
+) -> Generator[Locked]:
+    """Lock a container and bring its record up to date with the facts before the body runs."""
+    while True:
+        held = machinery.store.locked(container_id, purpose, deadline=deadline)
+        with held:
+            sight = reconcile(machinery, held)
+            if sight is None:
+                yield held
+                return
+        # Its program has ended and conmon is about to say how: not under the lock.
+        await_exit_file(machinery, container_id, sight)
+
+
+def reconcile(machinery: Machinery, held: Locked) -> Sight | None:
+    """Write down what can be seen. Returns a sight when conmon's word has to be awaited first."""
+    record = held.record
+    sight = look(machinery, record)
+    if sight.interrupted and not sight.rebooted:
+        _resolve_start(machinery, held, sight)
+        record = held.record
+        sight = look(machinery, record)
+    if sight.rebooted:
+        held.save(
+            record.with_exit(exit_info(record, None, lost="the host was rebooted")).replace(
+                status=Status.EXITED, run=_no_actor(record)
+            )
+        )
+        machinery_leftovers(machinery, record.id)
+        return None
+    if sight.status is Status.STOPPED and record.status is not Status.STOPPED:
+        if sight.exit is None and sight.monitor is not None:
+            return sight
+        _write_exit(machinery, held, sight)
+    elif sight.status is not record.status:
+        held.save(record.replace(status=sight.status))
+    return None
+
+
+def await_exit_file(
+    machinery: Machinery, container_id: str, sight: Sight, deadline: float | None = None
+) -> None:
+    """Wait until conmon has written the exit file, or is gone."""
+    monitor = open_pidfd(sight.monitor)
+    if monitor is None:
+        return
+    try:
+        wait_for(machinery.paths(container_id).exit_file, deadline=deadline, also_fds=[monitor])
+    except FileNotFoundError:
+        return  # the whole container is gone
+    finally:
+        os.close(monitor)
+
+
+def _no_actor(record: Record) -> Run | None:
+    return None if record.run is None else record.run.replace(actor=None)
+
+
+def _resolve_start(machinery: Machinery, held: Locked, sight: Sight) -> None:
+    """A start was cut short: keep what lives, take back what does not."""
+    record = held.record
+    run = record.run
+    assert run is not None
+    if sight.init is not None or sight.exit is not None:
+        monitor = sight.monitor or find_monitor(machinery, record.id)
+        started = run.started_ns
+        if started is None and sight.status is not Status.INITIALIZED:
+            started = time.time_ns()  # the best that is known: it runs now
+        held.save(
+            record.replace(
+                status=Status.RUNNING if sight.exit is not None else sight.status,
+                run=run.replace(actor=None, init=sight.init, monitor=monitor, started_ns=started),
+            )
+        )
+        return
+    demolish(machinery, held)
+    held.save(
+        record.replace(
+            status=Status.EXITED if record.exits else Status.CREATED,
+            run=None,
+            error="its start was interrupted",
+        )
+    )
+
+
+def _write_exit(machinery: Machinery, held: Locked, sight: Sight) -> None:
+    """Write the one durable exit record of this run, before anybody is told."""
+    record = held.record
+    assert record.run is not None
+    own = Cgroup(machinery.cgroup_layout, record.run.cgroup)
+    info = exit_info(
+        record,
+        sight.exit,
+        usage=own.usage(),
+        oom_kills=own.oom_kills() or 0,
+        lost="" if sight.exit is not None else "conmon is gone and left no exit file",
+    )
+    held.save(record.with_exit(info).replace(status=Status.STOPPED))
+
+
+def cleanup(machinery: Machinery, held: Locked) -> None:
+    """Take away what a run leaves: processes, runtime state, mounts, cgroup. STOPPED → EXITED."""
+    record = held.record
+    require(Op.CLEANUP, record.status, record.name)
+    if record.status is not Status.STOPPED:
+        return
+    run = record.run
+    assert run is not None
+    end_tree(machinery, run.cgroup)
+    runtime = machinery.runtime_of(record)
+    if runtime is not None and os.path.exists(runtime.path):
+        runtime.delete(record.id)
+    machinery_leftovers(machinery, record.id)
+    Cgroup(machinery.cgroup_layout, run.cgroup).remove()
+    held.save(record.replace(status=Status.EXITED))
+
+
+def machinery_leftovers(machinery: Machinery, container_id: str) -> None:
+    """Unmount and remove the files of a run; the bundle's config and the runtime's log stay."""
+    paths = machinery.paths(container_id)
+    if os.path.isdir(paths.merged):
+        while unmount(paths.merged, lazy=True):
+            pass
+    remove_tree(paths.exit_dir)
+    bundle = paths.bundle
+    for path in (
+        paths.pidfile,
+        paths.conmon_pidfile,
+        paths.attach_socket,
+        paths.ctl_fifo,
+        f"{bundle}/winsz",
+        paths.oom_file,
+    ):
+        remove_file(path)
+
+
+def end_tree(machinery: Machinery, cgroup: str) -> None:
+    """Kill every process in a cgroup and below it, and wait until they are gone."""
+    if not cgroup:
+        return
+    tree = Cgroup(machinery.cgroup_layout, cgroup)
+    deadline = time.monotonic() + machinery.settings.kill_timeout
+    tree_pids = tree.processes()
+    while tree_pids:
+        pidfds: list[int] = []
+        try:
+            for pid in tree_pids:
+                fd = open_pidfd(identify(pid))
+                if fd is not None:
+                    pidfds.append(fd)
+            if not tree.kill():
+                tree.thaw()
+                for fd in pidfds:
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(fd, signal.SIGKILL)
+            for fd in pidfds:
+                if not poll_until([fd], deadline):
+                    raise LongshoreError(
+                        f"the kernel has not ended the processes of cgroup {cgroup} within "
+                        f"{machinery.settings.kill_timeout:g} s: {sorted(tree_pids)}",
+                        hint="a process in uninterruptible sleep (state D) can do this; try later",
+                    )
+        finally:
+            for fd in pidfds:
+                os.close(fd)
+        tree_pids = tree.processes() if pidfds else set[int]()
+
+
+def demolish(machinery: Machinery, held: Locked) -> None:
+    """Take back a run by force, however far it came: conmon, processes, runtime state, mounts."""
+    record = held.record
+    run = record.run
+    monitor = run.monitor if run is not None else None
+    _end_monitor(machinery, monitor or find_monitor(machinery, record.id))
+    cgroup = machinery.placement(record.config, record.id).own.path
+    runtime = machinery.runtime_of(record)
+    end_tree(machinery, cgroup)
+    if runtime is not None and os.path.exists(runtime.path):
+        runtime.delete(record.id)
+    end_tree(machinery, cgroup)
+    machinery_leftovers(machinery, record.id)
+    placement = machinery.placement(record.config, record.id)
+    placement.remove()
+    placement.remove_monitors()
+
+
+def _end_monitor(machinery: Machinery, monitor: ProcessId | None) -> None:
+    """End a conmon and its exit command (its process group), and wait until it is gone."""
+    fd = open_pidfd(monitor)
+    if fd is None:
+        return
+    try:
+        if not send_group(monitor, signal.SIGKILL):
+            # before its setsid() it shares a group that is not its own
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        poll_until([fd], time.monotonic() + machinery.settings.kill_timeout)
+    finally:
+        os.close(fd)
+
+
+def after_exit(machinery: Machinery, container_id: str, *, end_monitor: bool = False) -> None:
+    """Do what conmon's exit command is for: write the exit down, clean up, remove if asked.
+
+    ``end_monitor`` also ends a conmon that only waits for that command; never asked by itself.
+    """
+    with settled(machinery, container_id, "cleanup") as held:
+        if held.record.status is not Status.STOPPED:
+            return  # it was started again, or somebody was faster
+        cleanup(machinery, held)
+        if held.record.config.remove:
+            _forget(machinery, held.record, end_monitor=end_monitor)
+
+
+def remove(
+    machinery: Machinery, container_id: str, *, force: bool, deadline: float | None = None
+) -> None:
+    """Remove a container that does not run; with force, whatever its state. Its exit is kept."""
+    try:
+        with settled(machinery, container_id, "remove", deadline=deadline) as held:
+            record = held.record
+            require(Op.FORCE_REMOVE if force else Op.REMOVE, record.status, record.name)
+            if record.status is Status.STOPPED:
+                cleanup(machinery, held)
+            elif record.status not in (Status.CREATED, Status.EXITED):
+                _take_down(machinery, held)
+            _forget(machinery, held.record, end_monitor=True)
+    except RecordCorrupt:
+        if not force:
+            raise
+        _remove_damaged(machinery, container_id, deadline)
+
+
+def _take_down(machinery: Machinery, held: Locked) -> None:
+    """End a run that lives, or half lives, by force, and write that down."""
+    record = held.record
+    own = machinery.placement(record.config, record.id).own
+    usage, oom_kills = own.usage(), own.oom_kills() or 0
+    demolish(machinery, held)
+    if record.run is not None and record.run.started_ns is not None:
+        info = exit_info(
+            record,
+            None,
+            usage=usage,
+            oom_kills=oom_kills,
+            reason=ExitReason.KILLED,
+            code=137,
+        )
+        record = record.with_exit(info)
+    held.save(record.replace(status=Status.EXITED))
+
+
+def _forget(machinery: Machinery, record: Record, *, end_monitor: bool) -> None:
+    """Remove a cleaned container's record and files. Its lock is held."""
+    if record.exits:
+        machinery.store.keep_exit(record.id, record.name, record.exits[-1])
+    run = record.run
+    if end_monitor and run is not None and is_alive(run.monitor):
+        # Its work is done: the exit is written down. Without this it would wait for its exit
+        # command, which waits for the lock that we hold.
+        _end_monitor(machinery, run.monitor)
+    machinery.store.remove(record.id, record.name)
+    if run is not None:
+        machinery.placement(record.config, record.id).remove_monitors()
+
+
+def _remove_damaged(machinery: Machinery, container_id: str, deadline: float | None) -> None:
+    """Remove a container whose record cannot be read, from what can be found without it."""
+    from longshore.options import ContainerConfig
+
+    try:
+        lock = machinery.store.lock_only(container_id, "remove", deadline)
+    except NoSuchContainer:
+        machinery.store.remove(container_id, None)
+        return
+    with lock:
+        _end_monitor(machinery, find_monitor(machinery, container_id))
+        config = ContainerConfig(name=container_id)
+        placement = machinery.placement(config, container_id)
+        end_tree(machinery, placement.own.path)
+        for name in _runtime_names(machinery):
+            with contextlib.suppress(LongshoreError):
+                machinery.runtime(name).delete(container_id)
+        machinery_leftovers(machinery, container_id)
+        placement.remove()
+        machinery.store.remove(container_id, None)
+
+
+def _runtime_names(machinery: Machinery) -> list[str]:
+    try:
+        return os.listdir(machinery.layout.runtimes)
+    except FileNotFoundError:
+        return []
+
+
+def last_exit(machinery: Machinery, container_id: str) -> ExitInfo | None:
+    """Return the last exit, of a container that is there or of one that was removed."""
+    try:
+        record = machinery.store.peek(container_id)
+    except NoSuchContainer:
+        return machinery.store.exit_record(container_id)
+    return record.exits[-1] if record.exits else None

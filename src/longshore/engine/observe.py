@@ -1,0 +1,137 @@
+"""What a container is now, computed from facts, without a lock and without a change.
+
+Facts are the boot id, conmon's exit file, the identities of init and conmon, and the freezer. The
+runtime is asked only where a start was cut short, because only it knows how far that start came.
+"""
+
+from __future__ import annotations
+
+import os
+
+from longshore._value import Value
+from longshore.lifecycle import Fact, Status, step
+from longshore.linux.cgroups import Cgroup
+from longshore.linux.files import read_file
+from longshore.linux.processes import ProcessId, boot_id, identify, is_alive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore.engine.machinery import Machinery
+    from longshore.store import Record, Run
+
+
+class ExitFile(Value):
+    """What conmon wrote: the exit code, and the time of the file in nanoseconds."""
+
+    code: int
+    time_ns: int
+
+
+class Sight(Value):
+    """One look at a container."""
+
+    status: Status
+    exit: ExitFile | None = None  # set when this run has ended and conmon has said how
+    init: ProcessId | None = None  # alive, and only then
+    monitor: ProcessId | None = None  # alive, and only then
+    rebooted: bool = False
+    interrupted: bool = False  # a start was cut short, and nobody is at it any more
+
+
+def look(machinery: Machinery, record: Record) -> Sight:
+    """Compute the status from facts. Lock-free; a moment later it may be different."""
+    run = record.run
+    status = record.status
+    if run is None:
+        return Sight(status=status)
+    if status in (Status.CREATED, Status.EXITED) and run.actor is None:
+        return Sight(status=status)
+    if run.boot_id != boot_id():
+        # A start that the reboot cut short never showed a status of its own.
+        after = step(status, Fact.REBOOTED)
+        return Sight(status=after, rebooted=True, interrupted=run.actor is not None)
+    written = read_exit_file(machinery, record.id)
+    if run.actor is not None:
+        return _look_at_start(machinery, record, run, written)
+    monitor = run.monitor if is_alive(run.monitor) else None
+    if written is not None:
+        return Sight(status=step(status, Fact.ENDED), exit=written, monitor=monitor)
+    if not is_alive(run.init):
+        return Sight(status=step(status, Fact.ENDED), monitor=monitor)
+    if status in (Status.RUNNING, Status.PAUSED):
+        cgroup = Cgroup(machinery.cgroup_layout, f"{run.cgroup}/container")
+        frozen = cgroup.frozen()
+        if frozen is not None:
+            status = step(status, Fact.FROZEN if frozen else Fact.THAWED)
+    return Sight(status=status, init=run.init, monitor=monitor)
+
+
+def _look_at_start(
+    machinery: Machinery, record: Record, run: Run, written: ExitFile | None
+) -> Sight:
+    """Look at a container whose start has not been finished (or never will be)."""
+    if is_alive(run.actor):
+        # In the middle of it: what its record says is as far as it came.
+        return Sight(status=record.status)
+    status = record.status
+    if written is not None:
+        status = step(step(status, Fact.MADE), Fact.ENDED)
+        return Sight(status=status, exit=written, interrupted=True)
+    runtime = machinery.runtime_of(record)
+    state = None
+    if runtime is not None and os.path.exists(runtime.path):
+        state = runtime.state(record.id)
+    monitor = run.monitor or find_monitor(machinery, record.id)
+    monitor = monitor if is_alive(monitor) else None
+    if state is None or state.pid <= 0 or state.status not in ("created", "running", "paused"):
+        if monitor is not None or state is not None:
+            # conmon, or what the runtime keeps, is still there and has to be taken away
+            status = step(status, Fact.MADE)
+            return Sight(status=status, monitor=monitor, interrupted=True)
+        return Sight(status=status, interrupted=True)
+    status = step(status, Fact.MADE)
+    if state.status != "created":
+        status = step(status, Fact.BEGUN)
+    if state.status == "paused":
+        status = step(status, Fact.FROZEN)
+    return Sight(status=status, init=identify(state.pid), monitor=monitor, interrupted=True)
+
+
+def read_exit_file(machinery: Machinery, container_id: str) -> ExitFile | None:
+    """Return what conmon wrote for the current run, or None when it has not."""
+    path = machinery.paths(container_id).exit_file
+    data = read_file(path)
+    if data is None:
+        return None
+    try:
+        return ExitFile(code=int(data), time_ns=os.stat(path).st_mtime_ns)
+    except (ValueError, FileNotFoundError):
+        return None
+
+
+def find_monitor(machinery: Machinery, container_id: str) -> ProcessId | None:
+    """Find a container's conmon when its start was cut short before anybody wrote it down.
+
+    By its pid file, and else by its command line among all processes.
+    """
+    from longshore.linux.processes import command_lines
+
+    data = read_file(machinery.paths(container_id).conmon_pidfile)
+    candidates = [int(data)] if data is not None and data.strip().isdigit() else []
+    for pid in candidates:
+        process = identify(pid)
+        if process is not None and _is_monitor(_argv(pid), container_id):
+            return process
+    for pid, argv in command_lines():
+        if _is_monitor(argv, container_id):
+            return identify(pid)
+    return None
+
+
+def _argv(pid: int) -> list[str]:
+    data = read_file(f"/proc/{pid}/cmdline")
+    return [os.fsdecode(a) for a in (data or b"").rstrip(b"\0").split(b"\0")]
+
+
+def _is_monitor(argv: list[str], container_id: str) -> bool:
+    return "-c" in argv and argv[argv.index("-c") + 1 : argv.index("-c") + 2] == [container_id]

@@ -1,0 +1,190 @@
+"""Signals, stop with escalation, and what an init process can receive at all."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from longshore._value import Value
+from longshore.engine import finishing
+from longshore.engine.waiting import await_exit
+from longshore.errors import LongshoreError, RuntimeFailed
+from longshore.lifecycle import Op, Status, require
+from longshore.linux.cgroups import Cgroup
+from longshore.linux.processes import ProcessId, is_alive, open_pidfd, signal_masks
+from longshore.linux.procs import poll_until
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore.engine.machinery import Machinery
+    from longshore.models import ExitInfo
+    from longshore.store import Record
+
+_SIGKILL = 9
+
+
+class StopPolicy(Value):
+    """How to end a container: a signal, the grace it gets, and whether SIGKILL follows.
+
+    ``grace`` is in seconds; 0 goes straight to SIGKILL. ``fast``: a signal that init cannot receive
+    is not waited for.
+    """
+
+    signal: int
+    grace: float
+    fast: bool = True
+
+
+def send_signal(machinery: Machinery, container_id: str, number: int) -> None:
+    """Send a signal to a container's init. RUNNING or PAUSED; what it causes is up to init.
+
+    A paused container receives SIGKILL too: it is thawed so that it can die.
+    """
+    with finishing.settled(machinery, container_id, "kill") as held:
+        record = held.record
+        require(Op.KILL, record.status, record.name)
+        run = record.run
+        assert run is not None
+        held.save(record.replace(run=run.replace(intent="kill", intent_signal=number)))
+        runtime = machinery.runtime_of(record)
+        assert runtime is not None
+        try:
+            runtime.kill(record.id, number)
+        except RuntimeFailed:
+            if is_alive(run.init):
+                raise
+        if number == _SIGKILL and record.status is Status.PAUSED:
+            _thaw(machinery, record)
+
+
+def stop(
+    machinery: Machinery,
+    container_id: str,
+    policy: StopPolicy | None = None,
+    *,
+    signal: int | None = None,
+    timeout: float | None = None,
+    fast: bool = True,
+) -> ExitInfo | None:
+    """Stop a container and return how it ended. What does not run is fine (None: it never ran).
+
+    ``signal`` and ``timeout`` (seconds) default to the container's own. Nothing is locked while it
+    has its grace. LongshoreError when the kernel does not finish it (S17).
+    """
+    with finishing.settled(machinery, container_id, "stop") as held:
+        record = held.record
+        require(Op.STOP, record.status, record.name)
+        run = record.run
+        if run is None or record.status in (Status.CREATED, Status.STOPPED, Status.EXITED):
+            return record.exits[-1] if record.exits else None
+        config = record.config
+        if policy is None:
+            policy = StopPolicy(
+                signal=config.stop_signal if signal is None else signal,
+                grace=config.stop_timeout if timeout is None else timeout,
+                fast=fast,
+            )
+        deaf = record.status is Status.INITIALIZED or (
+            policy.fast and _cannot_receive(run.init, policy.signal)
+        )
+        gently = policy.grace > 0 and policy.signal != _SIGKILL and not deaf
+        held.save(
+            record.replace(
+                run=run.replace(
+                    intent="stop" if gently else "escalate", intent_signal=policy.signal
+                )
+            )
+        )
+    if gently:
+        _signal(machinery, record, policy.signal)
+        if _gone(run.init, policy.grace):
+            return await_exit(machinery, container_id)
+        with finishing.settled(machinery, container_id, "stop") as held:
+            now = held.record
+            if now.run is None or now.run.number != run.number or now.status is Status.STOPPED:
+                return now.exits[-1] if now.exits else None
+            held.save(now.replace(run=now.run.replace(intent="escalate")))
+    kill_now(machinery, record)
+    return await_exit(machinery, container_id)
+
+
+def kill_now(machinery: Machinery, record: Record) -> None:
+    """SIGKILL everything in a container and wait until its init is gone."""
+    run = record.run
+    assert run is not None
+    _signal(machinery, record, _SIGKILL, everyone=os.geteuid() == 0)
+    timeout = machinery.settings.kill_timeout
+    if not _gone(run.init, timeout):
+        raise LongshoreError(
+            f"container {record.name} has not ended {timeout:g} s after SIGKILL",
+            hint="a process in uninterruptible sleep (state D) can do this; try again later",
+        )
+
+
+def time_out(machinery: Machinery, container_id: str) -> ExitInfo:
+    """Kill a container because its time is over, and return how it ended."""
+    with finishing.settled(machinery, container_id, "time out") as held:
+        record = held.record
+        run = record.run
+        alive = record.status in (Status.INITIALIZED, Status.RUNNING, Status.PAUSED)
+        if alive and run is not None:
+            held.save(record.replace(run=run.replace(intent="timeout", intent_signal=_SIGKILL)))
+    if alive:
+        kill_now(machinery, record)
+    return await_exit(machinery, container_id)
+
+
+def remove_live(machinery: Machinery, container_id: str) -> None:
+    """Kill a container that lives, so that it can be removed; what does not live is fine."""
+    with finishing.settled(machinery, container_id, "remove") as held:
+        record = held.record
+        run = record.run
+        if run is None or record.status not in (Status.RUNNING, Status.PAUSED):
+            return
+        if not is_alive(run.monitor):
+            return  # nobody will say how it ended: `finishing.remove` takes it down by force
+        held.save(record.replace(run=run.replace(intent="kill", intent_signal=_SIGKILL)))
+    kill_now(machinery, record)
+
+
+def _signal(machinery: Machinery, record: Record, number: int, *, everyone: bool = False) -> None:
+    """Send a signal through the runtime; that its target has just ended is success."""
+    run = record.run
+    runtime = machinery.runtime_of(record)
+    assert run is not None and runtime is not None
+    try:
+        runtime.kill(record.id, number, everyone=everyone)
+    except RuntimeFailed:
+        if is_alive(run.init):
+            raise
+    _thaw(machinery, record)
+
+
+def _thaw(machinery: Machinery, record: Record) -> None:
+    """A frozen process can neither handle a signal nor die of it."""
+    assert record.run is not None
+    if record.status is Status.PAUSED:
+        Cgroup(machinery.cgroup_layout, f"{record.run.cgroup}/container").thaw()
+
+
+def _gone(init: ProcessId | None, seconds: float) -> bool:
+    fd = open_pidfd(init)
+    if fd is None:
+        return True
+    try:
+        return bool(poll_until([fd], time.monotonic() + seconds))
+    finally:
+        os.close(fd)
+
+
+def _cannot_receive(init: ProcessId | None, number: int) -> bool:
+    """Whether the kernel would drop a signal: init of a pid namespace that neither catches nor
+    blocks it (pid_namespaces(7)), or any process that ignores it."""
+    if init is None:
+        return False
+    masks = signal_masks(init.pid)
+    if masks is None or number in masks.blocked:
+        return False
+    if number in masks.ignored:
+        return True
+    return masks.is_namespace_init and number not in masks.caught

@@ -1,0 +1,1 @@
+"""Linux without container words: processes, files, locks, mounts, cgroups."""

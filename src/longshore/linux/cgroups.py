@@ -1,0 +1,304 @@
+"""Control groups, version 1, 2 and hybrid: where they are, what they count, freezing, killing.
+
+A `Layout` is what this mount namespace offers; a `Cgroup` is one path below it, in every hierarchy
+at once. What a host cannot measure is None, never 0. Facts: cgroups(7), the kernel's
+Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/*.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from longshore.linux.mounts import mount_points
+from longshore.models import Usage
+
+
+class Hierarchy:
+    """One mounted hierarchy: its directory, its version, and its v1 controllers."""
+
+    __slots__ = ("controllers", "mount", "version")
+
+    def __init__(self, mount: str, version: int, controllers: frozenset[str]) -> None:
+        self.mount = mount
+        self.version = version
+        self.controllers = controllers
+
+
+class Layout:
+    """The hierarchies of this mount namespace. ``mode`` is v1, v2, hybrid or none."""
+
+    __slots__ = ("hierarchies", "mode")
+
+    def __init__(self, hierarchies: tuple[Hierarchy, ...]) -> None:
+        self.hierarchies = hierarchies
+        versions = sorted({h.version for h in hierarchies})
+        self.mode = {"": "none", "1": "v1", "2": "v2", "12": "hybrid"}["".join(map(str, versions))]
+
+    @property
+    def version(self) -> int:
+        """1 when limits are the v1 controllers' (v1 and hybrid), else 2."""
+        return 1 if self.mode in ("v1", "hybrid") else 2
+
+    def v1(self, controller: str) -> Hierarchy | None:
+        """Return the v1 hierarchy that has a controller."""
+        for hierarchy in self.hierarchies:
+            if controller in hierarchy.controllers:
+                return hierarchy
+        return None
+
+    @property
+    def unified(self) -> Hierarchy | None:
+        """The v2 hierarchy, if it is mounted."""
+        return next((h for h in self.hierarchies if h.version == 2), None)
+
+    def controllers(self) -> frozenset[str]:
+        """Return every controller that can be used, of either version."""
+        found = frozenset[str]().union(*(h.controllers for h in self.hierarchies))
+        if self.unified is not None:
+            found |= frozenset(_read(self.unified.mount, "cgroup.controllers").split())
+        return found
+
+
+def detect() -> Layout:
+    """Look at what is mounted now."""
+    found: dict[str, Hierarchy] = {}
+    for point in mount_points():
+        if not point.path.startswith("/sys/fs/cgroup"):
+            continue
+        if point.fstype == "cgroup2":
+            found[point.path] = Hierarchy(point.path, 2, frozenset())
+        elif point.fstype == "cgroup":
+            names = frozenset(point.options.split(",")) - {"rw", "ro", "xattr", "clone_children"}
+            found[point.path] = Hierarchy(point.path, 1, names)
+        else:  # a tmpfs mounted over what was there before
+            found = {p: h for p, h in found.items() if not p.startswith(point.path)}
+    return Layout(tuple(found.values()))
+
+
+class Cgroup:
+    """One cgroup path in all hierarchies of a layout; it need not exist."""
+
+    __slots__ = ("layout", "path")
+
+    def __init__(self, layout: Layout, path: str) -> None:
+        self.layout = layout
+        self.path = path
+
+    def _in(self, hierarchy: Hierarchy) -> str:
+        return hierarchy.mount + self.path
+
+    def child(self, name: str) -> Cgroup:
+        """Return the cgroup of this name below this one."""
+        return Cgroup(self.layout, f"{self.path}/{name}")
+
+    def exists(self) -> bool:
+        """Whether it exists in any hierarchy."""
+        return any(os.path.isdir(self._in(h)) for h in self.layout.hierarchies)
+
+    def create(self) -> None:
+        """Make it in every hierarchy."""
+        for hierarchy in self.layout.hierarchies:
+            directory = self._in(hierarchy)
+            try:
+                os.mkdir(directory, 0o755)
+            except FileNotFoundError:
+                os.makedirs(directory, 0o755, exist_ok=True)
+            except FileExistsError:
+                continue
+            if "cpuset" in hierarchy.controllers:
+                _inherit_cpuset(hierarchy.mount, directory)
+
+    def add(self, pid: int) -> None:
+        """Move a process in, in every hierarchy; OSError when one refuses."""
+        for hierarchy in self.layout.hierarchies:
+            _write(self._in(hierarchy), "cgroup.procs", str(pid))
+
+    def remove(self) -> bool:
+        """Remove it and all below it; False when a process keeps any of it busy."""
+        gone = True
+        for hierarchy in self.layout.hierarchies:
+            gone = _remove(self._in(hierarchy)) and gone
+        return gone
+
+    def processes(self) -> set[int]:
+        """Return the pids in it and below it, as this pid namespace sees them."""
+        pids: set[int] = set()
+        for hierarchy in self.layout.hierarchies:
+            for directory in _below(self._in(hierarchy)):
+                pids.update(int(p) for p in _read(directory, "cgroup.procs").split() if p != "0")
+        return pids
+
+    def kill(self) -> bool:
+        """Kill the whole tree at once with cgroup.kill (kernel 5.14, v2); False without it."""
+        unified = self.layout.unified
+        if unified is None:
+            return False
+        try:
+            _write(self._in(unified), "cgroup.kill", "1")
+        except OSError:
+            return False
+        # On a hybrid host the runtime may not have put the container into the v2 hierarchy.
+        return self.layout.mode == "v2"
+
+    def frozen(self) -> bool | None:
+        """Whether every process in it is frozen; None when it does not exist or cannot tell."""
+        freezer = self.layout.v1("freezer")
+        if freezer is not None:
+            state = _read(self._in(freezer), "freezer.state").strip()
+            return None if not state else state != "THAWED"
+        unified = self.layout.unified
+        if unified is None:
+            return None
+        text = _read(self._in(unified), "cgroup.freeze").strip()
+        return None if not text else text == "1"
+
+    def thaw(self) -> None:
+        """Let its processes go on; a cgroup that is not frozen, or not there, is fine."""
+        freezer = self.layout.v1("freezer")
+        unified = self.layout.unified
+        with contextlib.suppress(FileNotFoundError):
+            if freezer is not None:
+                _write(self._in(freezer), "freezer.state", "THAWED")
+            elif unified is not None:
+                _write(self._in(unified), "cgroup.freeze", "0")
+
+    def oom_kills(self) -> int | None:
+        """Return how many of its processes the kernel killed for memory; None if not counted."""
+        memory = self.layout.v1("memory")
+        if memory is not None:
+            # v1 counts where the victim was, not above it: add up the tree
+            counts = [
+                _keyed(_read(d, "memory.oom_control")).get("oom_kill")
+                for d in _below(self._in(memory))
+            ]
+            known = [c for c in counts if c is not None]
+            return sum(known) if known else None
+        if self.layout.unified is not None:
+            text = _read(self._in(self.layout.unified), "memory.events")
+            return _keyed(text).get("oom_kill")
+        return None
+
+    def usage(self) -> Usage:
+        """Return what its processes have used in all, those that have ended included."""
+        if self.layout.version == 1:
+            return self._usage_v1()
+        unified = self.layout.unified
+        if unified is None:
+            return Usage()
+        directory = self._in(unified)
+        cpu = _keyed(_read(directory, "cpu.stat"))
+        io = [_fields(line) for line in _read(directory, "io.stat").splitlines()]
+        return Usage(
+            memory_peak=_number(_read(directory, "memory.peak")),
+            cpu_user=_scaled(cpu.get("user_usec"), 1e6),
+            cpu_system=_scaled(cpu.get("system_usec"), 1e6),
+            io_read=sum(f.get("rbytes", 0) for f in io) if _has(directory, "io.stat") else None,
+            io_written=sum(f.get("wbytes", 0) for f in io) if _has(directory, "io.stat") else None,
+            pids_peak=_number(_read(directory, "pids.peak")),
+        )
+
+    def _usage_v1(self) -> Usage:
+        def text(controller: str, name: str) -> str:
+            hierarchy = self.layout.v1(controller)
+            return "" if hierarchy is None else _read(self._in(hierarchy), name)
+
+        user = _number(text("cpuacct", "cpuacct.usage_user"))
+        system = _number(text("cpuacct", "cpuacct.usage_sys"))
+        io: dict[str, int] = {}
+        io_text = text("blkio", "blkio.throttle.io_service_bytes_recursive")
+        for line in io_text.splitlines():
+            words = line.split()
+            if len(words) == 3:  # "8:0 Read 4096"; the last line is the total
+                io[words[1]] = io.get(words[1], 0) + int(words[2])
+        return Usage(
+            memory_peak=_number(text("memory", "memory.max_usage_in_bytes")),
+            cpu_user=_scaled(user, 1e9),
+            cpu_system=_scaled(system, 1e9),
+            io_read=io.get("Read", 0) if io_text else None,
+            io_written=io.get("Write", 0) if io_text else None,
+            pids_peak=_number(text("pids", "pids.peak")),
+        )
+
+
+def _read(directory: str, name: str) -> str:
+    """Return a control file's text; empty when it, or its cgroup, is not there."""
+    try:
+        fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, 1 << 16).decode("ascii", "replace")
+    except OSError:  # ENODEV: removed while it was open
+        return ""
+    finally:
+        os.close(fd)
+
+
+def _has(directory: str, name: str) -> bool:
+    return os.path.exists(f"{directory}/{name}")
+
+
+def _write(directory: str, name: str, text: str) -> None:
+    fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _number(text: str) -> int | None:
+    text = text.strip()
+    return int(text) if text.isdigit() else None
+
+
+def _scaled(value: int | None, unit: float) -> float | None:
+    return None if value is None else value / unit
+
+
+def _keyed(text: str) -> dict[str, int]:
+    pairs = (line.split() for line in text.splitlines())
+    return {p[0]: int(p[1]) for p in pairs if len(p) == 2 and p[1].isdigit()}
+
+
+def _fields(line: str) -> dict[str, int]:
+    pairs = (word.split("=") for word in line.split() if "=" in word)
+    return {key: int(value) for key, value in pairs if value.isdigit()}
+
+
+def _below(directory: str) -> list[str]:
+    """Return a cgroup's directory and all below it, parents first; empty when it is not there."""
+    try:
+        with os.scandir(directory) as entries:
+            children = [e.path for e in entries if e.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    found = [directory]
+    for child in children:
+        found.extend(_below(child))
+    return found
+
+
+def _remove(directory: str) -> bool:
+    for path in reversed(_below(directory)):
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+                return False
+            raise
+    return True
+
+
+def _inherit_cpuset(mount: str, directory: str) -> None:
+    """A new v1 cpuset has no CPUs and no nodes, and takes no process, until it is given some."""
+    if directory != mount:
+        parent = os.path.dirname(directory)
+        if not _read(parent, "cpuset.cpus").strip() and parent != mount:
+            _inherit_cpuset(mount, parent)
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if not _read(directory, name).strip():
+                _write(directory, name, _read(parent, name).strip())

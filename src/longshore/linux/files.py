@@ -1,0 +1,140 @@
+"""Files that are whole or not there: atomic writes, and reads that say what they found."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+
+_serial = itertools.count()
+
+
+def write_atomic(path: str, data: bytes, *, mode: int = 0o600, durable: bool = False) -> None:
+    """Replace a file in one step: readers see the old bytes or the new ones, never a part.
+
+    ``durable`` also makes it survive a power cut (fdatasync of the file, fsync of its directory).
+    """
+    # pid and serial: two threads, or two processes, never share a temporary file
+    temporary = f"{path}.{os.getpid()}.{next(_serial)}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if durable:
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    if durable:
+        sync_directory(os.path.dirname(path))
+
+
+def create_exclusive(path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """Make a new file with all its bytes; FileExistsError when the name is taken."""
+    temporary = f"{path}.{os.getpid()}.{next(_serial)}.tmp"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.link(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_file(path: str) -> bytes | None:
+    """Return a file's bytes, or None when it is not there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        chunks: list[bytes] = []
+        while chunk := os.read(fd, 1 << 16):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(fd)
+
+
+def remove_file(path: str) -> None:
+    """Remove a file; its absence is fine."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(path)
+
+
+def make_directory(path: str, mode: int = 0o700) -> None:
+    """Make a directory and its parents with exactly this mode where they are new."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if parent and parent != path:
+        make_directory(parent, 0o755 if parent in _SHARED else mode)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode)
+
+
+_SHARED = frozenset({"/var", "/var/lib", "/run", "/tmp"})
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and all below it, never following a link and never leaving its mount.
+
+    A file system mounted below makes it fail (EBUSY) rather than be emptied. Absence is fine.
+    """
+    try:
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        remove_file(path)
+        return
+    try:
+        _empty(root, os.fstat(root).st_dev)
+    finally:
+        os.close(root)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(path)
+
+
+def _empty(directory: int, device: int) -> None:
+    with os.scandir(directory) as entries:
+        names = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
+    for name, is_dir in names:
+        if not is_dir:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory)
+            continue
+        try:
+            child = os.open(
+                name,
+                os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                dir_fd=directory,
+            )
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            os.chmod(name, 0o700, dir_fd=directory, follow_symlinks=False)
+            child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            if os.fstat(child).st_dev == device:
+                _empty(child, device)
+        finally:
+            os.close(child)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(name, dir_fd=directory)

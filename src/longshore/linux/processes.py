@@ -1,0 +1,158 @@
+"""Processes by identity: (pid, start time), signalled and awaited through pidfds.
+
+A pid alone can be another process a moment later. The start time is field 22 of /proc/PID/stat
+(proc(5)), in clock ticks since boot; together with the boot id the pair is unique.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from longshore._value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class ProcessId(Value):
+    """One process, now and for ever on this boot."""
+
+    pid: int
+    start: int  # clock ticks since boot
+
+
+def _stat_fields(pid: int) -> list[bytes] | None:
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    try:
+        data = os.read(fd, 4096)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(fd)
+    # The command name is in parentheses and may hold any byte, so cut after the last ")".
+    return data[data.rindex(b")") + 2 :].split()
+
+
+def identify(pid: int) -> ProcessId | None:
+    """Return the identity of a process that exists (a zombie does), else None."""
+    fields = _stat_fields(pid)
+    return None if fields is None else ProcessId(pid=pid, start=int(fields[19]))
+
+
+def is_alive(process: ProcessId | None) -> bool:
+    """Whether exactly this process still runs. A zombie has ended."""
+    if process is None:
+        return False
+    fields = _stat_fields(process.pid)
+    return fields is not None and int(fields[19]) == process.start and fields[0] not in b"ZX"
+
+
+def open_pidfd(process: ProcessId | None) -> int | None:
+    """Return a pidfd of exactly this process, or None when it has ended."""
+    if process is None:
+        return None
+    try:
+        fd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    # Looked at after the pidfd was opened: if it is ours now, the pidfd is ours.
+    if is_alive(process):
+        return fd
+    os.close(fd)
+    return None
+
+
+def send(process: ProcessId | None, number: int) -> bool:
+    """Send a signal to exactly this process; False when it has ended."""
+    fd = open_pidfd(process)
+    if fd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def send_group(leader: ProcessId | None, number: int) -> bool:
+    """Send a signal to the process group that a living process leads; False when it has ended."""
+    fd = open_pidfd(leader)
+    if fd is None or leader is None:
+        return False
+    try:
+        if os.getpgid(leader.pid) != leader.pid:
+            return False
+        os.killpg(leader.pid, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+class SignalMasks(Value):
+    """What a process does with signals: sets of signal numbers (proc(5), Sig… of status)."""
+
+    caught: frozenset[int]
+    blocked: frozenset[int]
+    ignored: frozenset[int]
+    is_namespace_init: bool  # pid 1 of its own pid namespace, for which defaults do not kill
+
+
+def signal_masks(pid: int) -> SignalMasks | None:
+    """Read the masks of a process; those of its threads' leader. None when it has ended."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            text = status.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    masks: dict[bytes, frozenset[int]] = {}
+    is_init = False
+    for line in text.splitlines():
+        key, _, value = line.partition(b":")
+        if key == b"NSpid":
+            is_init = value.split()[-1] == b"1"
+        elif key in (b"SigCgt", b"SigBlk", b"SigIgn"):
+            bits = int(value, 16)
+            masks[key] = frozenset(n + 1 for n in range(64) if bits >> n & 1)
+    if len(masks) < 3:
+        return None
+    return SignalMasks(
+        caught=masks[b"SigCgt"],
+        blocked=masks[b"SigBlk"],
+        ignored=masks[b"SigIgn"],
+        is_namespace_init=is_init,
+    )
+
+
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """Yield (pid, argv) of every process that can be seen. For repair only: it costs a scan."""
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                data = file.read()
+        except OSError:
+            continue
+        if data:
+            yield int(name), [os.fsdecode(a) for a in data.rstrip(b"\0").split(b"\0")]
+
+
+_boot_id: str | None = None
+
+
+def boot_id() -> str:
+    """Return the id of this boot of the kernel."""
+    global _boot_id
+    if _boot_id is None:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            _boot_id = file.read().strip()
+    return _boot_id

@@ -1,0 +1,190 @@
+"""The one door for running other programs.
+
+Standard input is /dev/null unless bytes are given, the environment is an allow-list built by
+`clean_env`, and outputs go to memory files instead of pipes: a program can never block on us, a
+grandchild that keeps the descriptors can never hold us up, and whatever the program itself wrote is
+there when it has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import time
+
+from longshore._value import Value
+from longshore.errors import OperationTimeout, ProgramNotExecutable, ProgramNotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# What other programs may know of our environment, and why. Everything else stays with us: a
+# variable of the caller must not change what a runtime or conmon does.
+_PASSED_ON = (
+    "PATH",  # runtimes find newuidmap, criu and hooks by it
+    "HOME",  # runc and crun resolve rootless state below it
+    "XDG_RUNTIME_DIR",  # rootless state, the user's D-Bus
+    "DBUS_SESSION_BUS_ADDRESS",  # the systemd cgroup manager of a user
+    "TMPDIR",  # CRIU and runc write temporary files
+    "LANG",  # so that messages are in the language of the caller's terminal
+    "LISTEN_FDNAMES",  # names of activation sockets
+    "_LIBPOD_USERNS_CONFIGURED",  # the markers of a user namespace that is already set up
+    "_LIBPOD_ROOTLESS_UID",
+)
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Completed(Value):
+    """A program that has ended: its return code (−n for signal n) and both outputs."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def words(self) -> str:
+        """What it said on stderr, as text without surrounding blanks."""
+        return self.stderr.decode("utf-8", "replace").strip()
+
+
+def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a program: the allow-list above, then ``extra``."""
+    env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    env.setdefault("PATH", _DEFAULT_PATH)
+    if extra:
+        env.update(extra)
+    return env
+
+
+def memory_file(name: str, data: bytes = b"") -> int:
+    """Return a descriptor of an anonymous file in memory, at its beginning."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    if data:
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def read_memory_file(fd: int) -> bytes:
+    """Return everything in a memory file, wherever its offset is."""
+    size = os.fstat(fd).st_size
+    return os.pread(fd, size, 0) if size else b""
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
+    cwd: str | None = None,
+    pass_fds: Sequence[int] = (),
+    new_group: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a program; the caller reaps it. ``pass_fds`` keep their numbers.
+
+    Raises ProgramNotFound or ProgramNotExecutable when it cannot be executed.
+    """
+    try:
+        return subprocess.Popen(
+            argv,
+            env=env,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            pass_fds=pass_fds,
+            process_group=0 if new_group else None,
+        )
+    except FileNotFoundError as err:
+        if cwd is not None and not os.path.isdir(cwd):
+            raise
+        raise ProgramNotFound(
+            f"cannot run {argv[0]}: there is no such program",
+            argv=argv,
+            hint=f"install it, or say where it is ({os.path.basename(argv[0])})",
+        ) from err
+    except PermissionError as err:
+        raise ProgramNotExecutable(
+            f"cannot run {argv[0]}: it is not executable", argv=argv
+        ) from err
+    except OSError as err:  # ENOEXEC and its like
+        raise ProgramNotExecutable(
+            f"cannot run {argv[0]}: {err.strerror or err}", argv=argv
+        ) from err
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    cwd: str | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Completed:
+    """Run a program to its end and return both outputs whole.
+
+    ``timeout`` is in seconds; when it is over, the program (its own process group) is killed and
+    OperationTimeout is raised. There is no timeout by default.
+    """
+    out = memory_file("stdout")
+    err = memory_file("stderr")
+    try:
+        process = spawn(
+            argv,
+            env=clean_env() if env is None else env,
+            stdout=out,
+            stderr=err,
+            cwd=cwd,
+            pass_fds=pass_fds,
+            new_group=True,
+        )
+        if timeout is not None and not wait_child(process, time.monotonic() + timeout):
+            # The child is not reaped yet, so its group id cannot be another's.
+            os.killpg(process.pid, 9)
+            process.wait()
+            raise OperationTimeout(
+                f"{os.path.basename(argv[0])} did not end within {timeout:g} s and was killed"
+            )
+        returncode = process.wait()
+        return Completed(
+            argv=tuple(argv),
+            returncode=returncode,
+            stdout=read_memory_file(out),
+            stderr=read_memory_file(err),
+        )
+    finally:
+        os.close(out)
+        os.close(err)
+
+
+def wait_child(process: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Wait until our own child has ended (True) or the deadline has come (False)."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except ProcessLookupError:  # a host that ignores SIGCHLD: the kernel reaped it
+        return True
+    try:
+        return poll_until([fd], deadline) != []
+    finally:
+        os.close(fd)
+
+
+def poll_until(fds: Sequence[int], deadline: float | None) -> list[int]:
+    """Wait until one of the descriptors is readable or hung up; return those that are.
+
+    ``deadline`` is a `time.monotonic` moment, or None for no end; an empty list means it came.
+    """
+    poller = select.poll()
+    for fd in fds:
+        poller.register(fd, select.POLLIN)
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        # poll(2) counts whole milliseconds: round up, or the last one is spent spinning
+        ready = poller.poll(None if left is None else int(left * 1000) + (left > 0))
+        if ready or (deadline is not None and time.monotonic() >= deadline):
+            return [fd for fd, _ in ready]

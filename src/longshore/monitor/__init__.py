@@ -1,0 +1,1 @@
+"""conmon: its argv, pipes, sockets, exit files and logs."""

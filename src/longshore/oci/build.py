@@ -1,0 +1,228 @@
+"""Build a container's config.json. Pure: all that the host says is in the `SpecContext`.
+
+The order of the keys and of all lists depends on the input only, so a spec can be compared.
+"""
+
+from __future__ import annotations
+
+from longshore.errors import HostUnsupported, InvalidArgument
+from longshore.oci.context import SpecContext
+from longshore.oci.mounts import INIT_TARGET, mounts
+from longshore.oci.privilege import (
+    SYS_RESOURCE,
+    bounding_set,
+    capabilities,
+    hidden_paths,
+)
+from longshore.oci.resources import resources, rlimits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore.oci.schema import DeviceNode, Linux, Namespace, NamespaceType, Process, Spec
+    from longshore.options import ContainerConfig
+
+__all__ = ["SpecContext", "build_spec"]
+
+OCI_VERSION = "1.0.2"  # what every runtime of Debian 12 and later reads
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def build_spec(config: ContainerConfig, host: SpecContext) -> Spec:
+    """Return the whole spec, with ``config.spec_patch`` applied.
+
+    Raises `HostUnsupported` for what was asked and this host cannot do: no limit and no option is
+    left out in silence.
+    """
+    bounding = bounding_set(config, host.default_caps, host.bounding_mask)
+    spec: Spec = {
+        "ociVersion": OCI_VERSION,
+        "process": _process(config, host, bounding),
+        "root": {"path": host.rootfs},
+        "mounts": mounts(config, host),
+        "linux": _linux(config, host, bounding),
+    }
+    if config.read_only:
+        spec["root"]["readonly"] = True
+    # in a namespace of others, the name is theirs
+    if config.uts in ("", "private"):
+        spec["hostname"] = _hostname(config, host)
+    if annotations := {**host.annotations, **config.annotations}:
+        spec["annotations"] = annotations
+    if host.hooks:
+        from longshore.oci.patch import copy_json
+
+        spec["hooks"] = copy_json(dict(host.hooks))
+    if config.spec_patch:
+        from longshore.oci.patch import merge_patch
+
+        spec = merge_patch(spec, config.spec_patch)
+    return spec
+
+
+def _hostname(config: ContainerConfig, host: SpecContext) -> str:
+    """Return the container's name for itself; "" where it shares that of others."""
+    if config.hostname:
+        return config.hostname
+    if config.uts.startswith(("container:", "ns:")):
+        return ""
+    # as podman: a container on the host's network answers to the host's name
+    if config.uts == "host" or (config.network == "host" and config.uts == ""):
+        return host.nodename
+    return host.id[:12]
+
+
+def _process(config: ContainerConfig, host: SpecContext, bounding: tuple[str, ...]) -> Process:
+    user = host.user
+    args = [*config.entrypoint, *config.command]
+    if config.init:
+        if not host.init_path:
+            raise HostUnsupported(
+                "init needs a small init program",
+                "no catatonit",
+                hint="install catatonit, or give init_path=",
+            )
+        args = [INIT_TARGET, "--", *args]
+    process: Process = {
+        "user": {
+            "uid": user.uid,
+            "gid": user.gid,
+            "umask": host.default_umask if config.umask is None else config.umask,
+        },
+        "args": args,
+        "env": [f"{name}={value}" for name, value in environment(config, host).items()],
+        "cwd": config.workdir or "/",
+        "capabilities": capabilities(config, bounding, user.uid),
+    }
+    if user.groups:
+        process["user"]["additionalGids"] = list(user.groups)
+    if config.tty:
+        process["terminal"] = True
+    if limits := rlimits(config, host):
+        process["rlimits"] = limits
+    if config.no_new_privileges:
+        process["noNewPrivileges"] = True
+    if config.oom_score_adj is not None:
+        process["oomScoreAdj"] = _oom_score_adj(config.oom_score_adj, host)
+    if config.apparmor and config.apparmor != "unconfined":
+        if "apparmor" not in host.lsms:
+            raise HostUnsupported(f"apparmor={config.apparmor}", "AppArmor is not active here")
+        process["apparmorProfile"] = config.apparmor
+    if label := _selinux_label(config, host):
+        process["selinuxLabel"] = label
+    return process
+
+
+def environment(config: ContainerConfig, host: SpecContext) -> dict[str, str]:
+    """Return the variables of the program: defaults, containers.conf's, then those asked for."""
+    name = _hostname(config, host)
+    return {
+        "PATH": DEFAULT_PATH,
+        "TERM": "xterm",
+        "container": "longshore",  # systemd(1) and scripts look at it
+        **host.default_env,
+        **({"HOSTNAME": name} if name else {}),
+        "HOME": host.user.home,
+        **config.env,
+    }
+
+
+def _oom_score_adj(asked: int, host: SpecContext) -> int:
+    if asked < host.oom_score_adj and not host.bounding_mask >> SYS_RESOURCE & 1:
+        raise HostUnsupported(
+            f"oom_score_adj of {asked}",
+            f"{host.oom_score_adj} here, and no CAP_SYS_RESOURCE to lower it",
+            hint=f"at least {host.oom_score_adj}",
+        )
+    return asked
+
+
+def _selinux_label(config: ContainerConfig, host: SpecContext) -> str:
+    asked = [word for word in config.selinux_opts if word not in ("disable", "nested")]
+    if not asked or "disable" in config.selinux_opts:
+        return ""
+    if "selinux" not in host.lsms:
+        raise HostUnsupported(
+            f"label={asked[0]}", "SELinux is not active here", hint="leave it out"
+        )
+    parts = dict(word.split(":", 1) for word in asked)
+    wanted = ("user", "role", "type", "level")
+    if any(name not in parts for name in wanted):
+        raise HostUnsupported(
+            f"label={asked[0]}",
+            "this version has no default labels to complete it with",
+            hint="give all of user:, role:, type: and level:",
+        )
+    return ":".join(parts[name] for name in wanted)
+
+
+def _linux(config: ContainerConfig, host: SpecContext, bounding: tuple[str, ...]) -> Linux:
+    linux: Linux = {
+        "cgroupsPath": host.cgroup_path,
+        "namespaces": _namespaces(config, host),
+        "resources": resources(config, host),
+    }
+    if host.devices:
+        linux["devices"] = _devices(host)
+    if sysctl := _sysctls(config, host):
+        linux["sysctl"] = sysctl
+    if host.seccomp is not None:
+        from longshore.oci.seccomp import convert
+
+        linux["seccomp"] = convert(
+            host.seccomp, machine=host.machine, kernel=host.kernel, caps=frozenset(bounding)
+        )
+    masked, readonly = hidden_paths(config)
+    if masked:
+        linux["maskedPaths"] = masked
+    if readonly:
+        linux["readonlyPaths"] = readonly
+    return linux
+
+
+def _devices(host: SpecContext) -> list[DeviceNode]:
+    return [
+        {
+            "path": node.path,
+            "type": node.type,
+            "major": node.major,
+            "minor": node.minor,
+            "fileMode": node.mode,
+            "uid": node.uid,
+            "gid": node.gid,
+        }
+        for node in host.devices
+    ]
+
+
+def _sysctls(config: ContainerConfig, host: SpecContext) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in host.default_sysctls.items():
+        # a default must not change what the container shares with others
+        mode = config.network if name.startswith("net.") else config.ipc
+        if mode in ("", "private", "none"):
+            found[name] = value
+    return {**found, **config.sysctls}
+
+
+def _namespaces(config: ContainerConfig, host: SpecContext) -> list[Namespace]:
+    modes: tuple[tuple[NamespaceType, str], ...] = (
+        ("pid", config.pid),
+        ("network", config.network),
+        ("ipc", config.ipc),
+        ("uts", config.uts),
+        ("cgroup", config.cgroupns or ("private" if host.cgroup_version == 2 else "host")),
+    )
+    found: list[Namespace] = []
+    for kind, mode in modes:
+        word, _, rest = mode.partition(":")
+        if word == "ns":
+            found.append({"type": kind, "path": rest})
+        elif word == "container":
+            path = host.namespace_paths.get(kind)
+            if path is None:
+                raise InvalidArgument(f"{kind}: the namespace of container {rest} is not known")
+            found.append({"type": kind, "path": path})
+        elif word != "host":
+            found.append({"type": kind})
+    found.append({"type": "mount"})
+    return found

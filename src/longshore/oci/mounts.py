@@ -1,0 +1,90 @@
+"""The mounts of a container, in the order in which they have to be made."""
+
+from __future__ import annotations
+
+from longshore.errors import HostUnsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore.oci.context import SpecContext
+    from longshore.oci.schema import MountPoint
+    from longshore.options import ContainerConfig
+
+INIT_TARGET = "/run/longshore-init"
+_SAFE = ("nosuid", "noexec", "nodev")
+_READ_ONLY_TMPFS = ("/run", "/tmp", "/var/tmp")  # podman-run(1), --read-only-tmpfs
+
+
+def mounts(config: ContainerConfig, host: SpecContext) -> list[MountPoint]:
+    """Return the standard mounts, the generated files and those asked for, parents first.
+
+    What was asked for replaces what else would be on its target.
+    """
+    found = {mount["destination"]: mount for mount in _standard(config, host)}
+    if config.read_only and config.read_only_tmpfs:
+        for target in _READ_ONLY_TMPFS:
+            found[target] = _mount(
+                target, "tmpfs", "tmpfs", "rw", "rprivate", "nosuid", "nodev", "tmpcopyup"
+            )
+    for target, source in (
+        ("/etc/hostname", host.hostname_path),
+        ("/etc/hosts", host.hosts_path),
+        ("/etc/resolv.conf", host.resolv_path),
+    ):
+        if source:
+            locked = ("ro", *_SAFE) if config.read_only else ()
+            found[target] = _mount(target, "bind", source, "bind", "rprivate", *locked)
+    if config.init:
+        found[INIT_TARGET] = _mount(INIT_TARGET, "bind", host.init_path, "bind", "ro", "rprivate")
+    for asked in config.mounts:
+        options = tuple(word for word in asked.options if word not in ("z", "Z"))
+        if len(options) < len(asked.options) and "selinux" in host.lsms:
+            raise HostUnsupported(
+                f"{asked.target}: relabelling (z, Z) on a host with SELinux",
+                "this version does not have it yet",
+                hint="label the files with chcon, and leave the option out",
+            )
+        found[asked.target] = _mount(asked.target, asked.type, asked.source, *options)
+    # a mount has to come before those below it; the sort keeps the order otherwise
+    return sorted(found.values(), key=lambda mount: mount["destination"].count("/"))
+
+
+def _mount(target: str, kind: str, source: str, *options: str) -> MountPoint:
+    return {"destination": target, "type": kind, "source": source, "options": list(options)}
+
+
+def _standard(config: ContainerConfig, host: SpecContext) -> list[MountPoint]:
+    # Options as podman 4.3.1 writes them (measured), for root.
+    access = "rw" if config.privileged else "ro"
+    sysfs = ("rprivate", *_SAFE, "rw") if config.privileged else (*_SAFE, "ro")
+    found = [
+        _mount("/proc", "proc", "proc", *_SAFE),
+        _mount(
+            "/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "strictatime", "mode=755", "size=65536k"
+        ),
+        _mount("/sys", "sysfs", "sysfs", *sysfs),
+        _mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
+            "gid=5",
+        ),
+        _mount("/dev/mqueue", "mqueue", "mqueue", *_SAFE),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", "rprivate", *_SAFE, "relatime", access),
+    ]
+    if config.ipc != "none":
+        found.append(_shm(config, host))
+    return found
+
+
+def _shm(config: ContainerConfig, host: SpecContext) -> MountPoint:
+    source = "/dev/shm" if config.ipc == "host" else host.shm_path
+    if source:
+        return _mount("/dev/shm", "bind", source, "bind", "rprivate", *_SAFE)
+    size = config.shm_size or host.default_shm_size
+    return _mount("/dev/shm", "tmpfs", "shm", *_SAFE, "mode=1777", f"size={size}")

@@ -1,0 +1,210 @@
+"""Run one OCI runtime binary. Stateless: it never decides whether an operation makes sense.
+
+What conmon runs for us (create, restore, monitored exec) is offered as argv, as plain values; what
+we run ourselves is a call. Every container id goes behind the verb's options, and ids never begin
+with "-". Flags: runc(8), crun(1), and the runtime command line interface of the OCI
+(github.com/opencontainers/runtime-tools, docs/command-line-interface.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from longshore._value import Value
+from longshore.errors import RuntimeFailed
+from longshore.linux.procs import Completed, clean_env, run
+from longshore.runtime.failures import explain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# "I do not know this container": runc and newer crun; crun 1.8 names the file it misses.
+_UNKNOWN = re.compile(r"does not exist|error opening file `[^`]*/status`: No such file")
+
+
+class RuntimeState(Value):
+    """What the runtime says of a container (runtime-spec, "State"). pid is 0 when it has ended."""
+
+    status: str  # creating, created, running, paused, stopped: as the runtime spells it
+    pid: int
+    bundle: str
+
+
+class Runtime:
+    """One runtime binary with its state directory; ``name`` is what people call it."""
+
+    __slots__ = ("_global", "name", "path", "state_dir")
+
+    def __init__(self, name: str, path: str, *, state_dir: str, flags: Sequence[str] = ()) -> None:
+        """``state_dir`` is its --root; ``flags`` are more global flags, from the user."""
+        self.name = name
+        self.path = path
+        self.state_dir = state_dir
+        self._global = ("--root", state_dir, *flags)
+
+    # argv for others to run
+
+    def global_args(self, log: str | None = None) -> tuple[str, ...]:
+        """Return the flags before the verb; ``log`` asks for a JSON log in that file."""
+        if log is None:
+            return self._global
+        return (*self._global, "--log-format=json", f"--log={log}")
+
+    def start_args(self, container_id: str) -> tuple[str, ...]:
+        """Start a created container."""
+        return ("start", container_id)
+
+    def state_args(self, container_id: str) -> tuple[str, ...]:
+        """Print a container's state as JSON."""
+        return ("state", container_id)
+
+    def kill_args(self, container_id: str, number: int, *, everyone: bool) -> tuple[str, ...]:
+        """Signal a container's init, or every process of it."""
+        return ("kill", *(["--all"] if everyone else []), container_id, str(number))
+
+    def delete_args(self, container_id: str, *, force: bool) -> tuple[str, ...]:
+        """Delete what the runtime keeps of a container; with force, kill it before."""
+        return ("delete", *(["--force"] if force else []), container_id)
+
+    def exec_args(
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        cwd: str,
+        pid_file: str,
+        tty: bool = False,
+        user: str = "",
+        no_new_privileges: bool = False,
+        capabilities: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> tuple[str, ...]:
+        """Run a second process in a container. Option and value are one word, so that a value
+        that begins with "-" stays a value."""
+        return (
+            "exec",
+            f"--cwd={cwd}",
+            f"--pid-file={pid_file}",
+            "--tty" if tty else "--tty=false",
+            *([f"--user={user}"] if user else []),
+            *(["--no-new-privs"] if no_new_privileges else []),
+            *(f"--cap={name}" for name in capabilities),
+            *(f"--env={name}={value}" for name, value in (env or {}).items()),
+            container_id,
+            *command,
+        )
+
+    def checkpoint_args(
+        self,
+        container_id: str,
+        *,
+        image_path: str,
+        work_path: str,
+        leave_running: bool = False,
+        tcp_established: bool = False,
+    ) -> tuple[str, ...]:
+        """Write a checkpoint with CRIU."""
+        return (
+            "checkpoint",
+            "--image-path",
+            image_path,
+            "--work-path",
+            work_path,
+            *(["--leave-running"] if leave_running else []),
+            *(["--tcp-established"] if tcp_established else []),
+            container_id,
+        )
+
+    # calls
+
+    def start(self, container_id: str, *, log: str, env: Mapping[str, str] | None = None) -> None:
+        """Start a created container's program."""
+        self._call(self.start_args(container_id), "start", container_id, log=log, env=env)
+
+    def state(self, container_id: str) -> RuntimeState | None:
+        """Return what the runtime knows of a container; None when it knows nothing."""
+        argv = self._argv(self.state_args(container_id), None)
+        done = run(argv, env=clean_env())
+        if done.returncode != 0:
+            if _UNKNOWN.search(done.words):
+                return None
+            raise self._failed(done, "state", container_id, None)
+        try:
+            data = json.loads(done.stdout)
+            return RuntimeState(
+                status=str(data["status"]),
+                pid=int(data.get("pid", 0)),
+                bundle=str(data.get("bundle", "")),
+            )
+        except (ValueError, KeyError, TypeError) as err:
+            raise RuntimeFailed(
+                f"{self.name} state {container_id}: its answer is not a state: {done.stdout!r}",
+                argv=argv,
+                returncode=0,
+                stdout=done.stdout.decode("utf-8", "replace"),
+            ) from err
+
+    def kill(self, container_id: str, number: int, *, everyone: bool = False) -> None:
+        """Send a signal by number."""
+        self._call(self.kill_args(container_id, number, everyone=everyone), "kill", container_id)
+
+    def delete(self, container_id: str, *, force: bool = True) -> None:
+        """Delete what the runtime keeps; what it does not know is fine."""
+        argv = self._argv(self.delete_args(container_id, force=force), None)
+        done = run(argv, env=clean_env())
+        if done.returncode != 0 and not _UNKNOWN.search(done.words):
+            raise self._failed(done, "delete", container_id, None)
+
+    def pause(self, container_id: str) -> None:
+        """Freeze every process of a container."""
+        self._call(("pause", container_id), "pause", container_id)
+
+    def resume(self, container_id: str) -> None:
+        """Let a paused container go on."""
+        self._call(("resume", container_id), "resume", container_id)
+
+    def version(self) -> str:
+        """Return the runtime's own version text, whole."""
+        done = run([self.path, "--version"], timeout=10)
+        return done.stdout.decode("utf-8", "replace").strip() or done.words
+
+    def failed(self, words: str, verb: str, container_id: str, *, log: str | None) -> RuntimeFailed:
+        """Turn what the runtime said (to conmon, say) into an error of the right class."""
+        return explain(self.name, verb, container_id, words, log=_read_log(log))
+
+    def _argv(self, args: Sequence[str], log: str | None) -> list[str]:
+        return [self.path, *self.global_args(log), *args]
+
+    def _call(
+        self,
+        args: Sequence[str],
+        verb: str,
+        container_id: str,
+        *,
+        log: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        argv = self._argv(args, log)
+        done = run(argv, env=clean_env(env))
+        if done.returncode != 0:
+            raise self._failed(done, verb, container_id, log)
+
+    def _failed(
+        self, done: Completed, verb: str, container_id: str, log: str | None
+    ) -> RuntimeFailed:
+        error = explain(self.name, verb, container_id, done.words, log=_read_log(log))
+        error.argv = done.argv
+        error.returncode = done.returncode
+        error.stdout = done.stdout.decode("utf-8", "replace")
+        error.stderr = done.stderr.decode("utf-8", "replace")
+        return error
+
+
+def _read_log(path: str | None) -> str:
+    if path is None or not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()

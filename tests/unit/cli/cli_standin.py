@@ -1,0 +1,123 @@
+"""A stand-in for the engine: containers that are values, and a list of what was asked of them."""
+
+from __future__ import annotations
+
+from longshore.config import Settings
+from longshore.engine.inspection import Inspection
+from longshore.errors import InvalidArgument, NoSuchContainer, WrongState
+from longshore.lifecycle import Status
+from longshore.models import ContainerId, ExitInfo, ExitReason, LogRecord
+from longshore.options import ContainerConfig
+
+SECOND = 10**9
+NOW = 1_800_000_000 * SECOND
+
+
+def inspection(name: str, status: Status = Status.RUNNING, **fields: object) -> Inspection:
+    config = {k: fields.pop(k) for k in list(fields) if k in ContainerConfig._fields}
+    values: dict[str, object] = {
+        "id": ContainerId((name.encode().hex() + "0" * 64)[:64]),
+        "config": ContainerConfig(**{"name": name, "command": ("sleep", "1"), **config}),
+        "status": status,
+        "created_ns": NOW,
+        **fields,
+    }
+    return Inspection(**values)
+
+
+def ended(code: int = 0, reason: ExitReason = ExitReason.EXITED) -> ExitInfo:
+    return ExitInfo(code=code, reason=reason, started_ns=NOW, finished_ns=NOW + SECOND)
+
+
+class StandIn:
+    """The part of `Engine` that the command line uses, over a list of inspections."""
+
+    def __init__(self, *found: Inspection) -> None:
+        self.found = {one.config.name: one for one in found}
+        self.asked: list[tuple[object, ...]] = []
+        self.kept: dict[str, ExitInfo] = {}
+        self.records: list[LogRecord] = []
+        self.settings = Settings(root="/r", run_root="/s")
+
+    def inspect_all(self) -> list[Inspection]:
+        return sorted(self.found.values(), key=lambda one: -one.created_ns)
+
+    def get(self, ref: str) -> StandInContainer:
+        for one in self.found.values():
+            if ref == one.config.name or one.id.startswith(ref):
+                return StandInContainer(self, one)
+        raise NoSuchContainer(f"there is no container {ref!r}")
+
+    def create(self, image: str | None, command: list[str] | None, **options: object) -> object:
+        self.asked.append(("create", image, command, options))
+        one = inspection(str(options.get("name") or "new"), Status.CREATED)
+        self.found[one.config.name] = one
+        return StandInContainer(self, one)
+
+    def exit_of(self, ident: str) -> ExitInfo | None:
+        return self.kept.get(ident)
+
+    def prune(self) -> list[str]:
+        self.asked.append(("prune",))
+        return [one.id for one in self.found.values() if one.status is Status.EXITED]
+
+
+class StandInContainer:
+    """The part of `Container` that the command line uses."""
+
+    def __init__(self, engine: StandIn, one: Inspection) -> None:
+        self._engine = engine
+        self._one = one
+        self.id = one.id
+        self.name = one.config.name
+
+    def _ask(self, *what: object) -> None:
+        self._engine.asked.append((what[0], self.name, *what[1:]))
+
+    def start(self, **_: object) -> None:
+        self._ask("start")
+
+    def stop(self, timeout: float | None = None) -> ExitInfo | None:
+        self._ask("stop", timeout)
+        return None
+
+    def kill(self, signal: int) -> None:
+        if self._one.status is not Status.RUNNING:
+            raise WrongState(self.name, "kill", self._one.status.value, ["running"])
+        self._ask("kill", signal)
+
+    def pause(self) -> None:
+        self._ask("pause")
+
+    def unpause(self) -> None:
+        self._ask("unpause")
+
+    def restart(self, timeout: float | None = None) -> None:
+        self._ask("restart", timeout)
+
+    def cleanup(self) -> None:
+        self._ask("cleanup")
+
+    def rename(self, name: str) -> None:
+        self._ask("rename", name)
+
+    def remove(
+        self, *, force: bool = False, timeout: float | None = None, missing_ok: bool = False
+    ) -> None:
+        if self._one.status is Status.RUNNING and not force:
+            raise WrongState(self.name, "remove", "running", ["exited"])
+        self._ask("remove", force, timeout)
+        del self._engine.found[self.name]
+
+    def wait(self, timeout: float | None = None, *, condition: str = "exited") -> ExitInfo:
+        if condition not in ("exited", "next_exit", "removed"):
+            raise InvalidArgument(f"there is no condition {condition!r}")
+        self._ask("wait", condition)
+        return self._one.exit or ended(7)
+
+    def inspect(self) -> Inspection:
+        return self._one
+
+    def logs(self, **how: object) -> list[LogRecord]:
+        self._ask("logs", how)
+        return self._engine.records
