@@ -95,6 +95,7 @@ class Bench:
             "--tmpdir", str(self.volatile / "podman-tmp"),
         ]  # fmt: skip
         self.options: dict[str, Any] = {"rootfs": self.rootfs, "network": "none"}
+        self.cgroups = self._peer_cgroups()  # there before us: not ours to remove
         self.peers: dict[str, list[str]] = {}
         self.found: dict[str, str] = {}
 
@@ -118,10 +119,17 @@ class Bench:
             for part in (self.directory / "podman", self.volatile / "podman"):
                 self._unmount_below(part)
         shutil.rmtree(self.volatile, ignore_errors=True)
-        for hierarchy in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/")):
-            for name in ("longshore-floor", "libpod_parent/conmon", "libpod_parent"):
+        for cgroup in self._peer_cgroups():
+            if cgroup not in self.cgroups:
                 with contextlib.suppress(OSError):
-                    (hierarchy / name).rmdir()
+                    cgroup.rmdir()
+
+    @staticmethod
+    def _peer_cgroups() -> list[Path]:
+        """The cgroups that the floor and podman leave, the inner ones first."""
+        tops = (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/"))
+        names = ("longshore-floor", "libpod_parent/conmon", "libpod_parent")
+        return [top / name for top in tops for name in names if (top / name).is_dir()]
 
     @staticmethod
     def _unmount_below(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from hostkit import needs, which
+from longshore import Engine
+from longshore import config as configuration
 from longshore.errors import (
     LongshoreError,
     MonitorFailed,
@@ -20,7 +23,9 @@ from longshore.errors import (
     OperationTimeout,
     ProgramNotExecutable,
     ProgramNotFound,
+    RuntimeFailed,
 )
+from longshore.linux.inotify import settle
 from longshore.monitor.launch import Handshake, Launch
 from longshore.monitor.logs import capture
 from peers import Peer, fake_conmon, fake_runtime
@@ -52,9 +57,11 @@ def _children() -> list[str]:
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path) -> Iterator[None]:
     """Every test here ends with the descriptors, children and processes that it began with."""
+    settle()
     fds = set(os.listdir("/proc/self/fd"))
     children = _children()
     yield
+    settle()
     assert set(os.listdir("/proc/self/fd")) == fds
     assert _children() == children
     deadline = time.monotonic() + 5
@@ -329,3 +336,56 @@ def test_real_conmon_over_a_runtime_that_hangs(tmp_path: Path, launch: Launch, c
             os.kill(pid, signal.SIGKILL)
         except OSError as err:
             assert err.errno == errno.ESRCH
+
+
+# --- the engine over both: nothing is left ---------------------------------------------------
+
+
+def _cgroups(parent: str) -> list[Path]:
+    tops = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/")]
+    return [path for top in tops for path in top.joinpath(parent[1:]).rglob("*/")]
+
+
+HANG = (*BEGIN, ("hang",))
+FAILURES: dict[str, tuple[tuple[Any, ...] | None, dict[str, Any], type[LongshoreError]]] = {
+    "garbage": ((*BEGIN, ("send", "x\n")), {}, LongshoreError),
+    "end before the start byte": ((("exit", 1),), {}, MonitorGone),
+    "end": (BEGIN, {}, MonitorGone),
+    "refusal": ((*BEGIN, ("send", '{"data": -1, "message": "no way"}\n')), {}, RuntimeFailed),
+    "hang before the start byte": ((("hang",),), {}, OperationTimeout),
+    "hang": (HANG, {}, OperationTimeout),
+    "hang without a pidfile": ((("start",), ("fork",), ("hang",)), {}, OperationTimeout),
+    "create hangs": (None, {"create": {"hang": True}}, OperationTimeout),
+    "create fails": (None, {"create": {"stderr": "no", "exit": 1}}, RuntimeFailed),
+    "start fails": (None, {"start": {"stderr": "no", "exit": 1}}, RuntimeFailed),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_the_engine_takes_everything_back(tmp_path: Path, name: str) -> None:
+    needs("root, for cgroups", f"uid {os.geteuid()}", os.geteuid() == 0)
+    steps, verbs, error = FAILURES[name]
+    if steps is None:
+        needs("conmon", which("conmon"))
+    conmon = None if steps is None else fake_conmon(tmp_path / "conmon", *steps).path
+    runtime = fake_runtime(tmp_path / "runtime", **verbs)
+    root, run_root, rootfs = (tmp_path / part for part in ("root", "run", "rootfs"))
+    rootfs.mkdir()
+    parent = f"/longshore-peer-{os.getpid()}"
+    settings = configuration.load(root=str(root), run_root=str(run_root))
+    settings = settings.replace(create_timeout=1.0)
+    engine = Engine(settings=settings, runtime=runtime.path, conmon=conmon)
+    try:
+        with pytest.raises(error) as caught:
+            engine.run(command=["true"], rootfs=rootfs, network="none", cgroup_parent=parent)
+        assert caught.value.exit_code == 125
+        assert engine.list(all=True) == []
+        assert list((root / "containers").iterdir()) == []
+        assert not list(run_root.glob("containers/*")) + list(run_root.glob("exits/*"))
+        assert not [path for path in _cgroups(parent) if path.name != "conmon"]
+    finally:
+        for path in sorted(_cgroups(parent), reverse=True):
+            path.rmdir()
+        for top in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*/")):
+            with contextlib.suppress(FileNotFoundError):
+                top.joinpath(parent[1:]).rmdir()

@@ -85,3 +85,52 @@ def test_scripts_parse(script: str) -> None:
     subprocess.run([shell, "-n", path], check=True)
     assert os.access(path, os.X_OK)
     assert path.read_text().startswith(("#!/bin/sh\n", "#!/usr/bin/env bash\n"))
+
+
+def machine(tmp_path: Path, **stubs: str) -> dict[str, str]:
+    """Return an environment that sees none of the programs, and shell scripts in their place."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("sh", "dirname", "cut", "cat", "sed", "grep", "rm", "mount", "env"):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    for name, script in stubs.items():
+        path = tools / name.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return {"PATH": str(tools), "LONGSHORE_PYTHON": "/usr/bin/python3"}
+
+
+def test_dnf_gets_its_own_names(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    env = machine(tmp_path, id="echo 0", dnf=f'echo "$*" >>{asked}')
+    said = setup(ROOT, "run", **env)
+    line = asked.read_text().splitlines()[0]
+    assert line.startswith("-y --setopt=install_weak_deps=False install ")
+    assert {"conmon", "crun"} <= set(line.split())
+    assert "installing with dnf" in said
+
+
+def test_sudo_is_used_by_others_than_root(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    env = machine(
+        tmp_path, id="echo 1000", sudo=f'echo "$*" >>{asked}', apt_get="echo not root; exit 1"
+    )
+    setup(ROOT, "run", **env)
+    assert "apt-get -y --no-install-recommends" in asked.read_text()
+    assert " conmon crun" in asked.read_text()
+
+
+@pytest.mark.parametrize(
+    ("stubs", "words"),
+    [
+        ({"id": "echo 1000", "apt_get": "exit 1"}, "not root, and no sudo; please install:"),
+        ({"id": "echo 0"}, "no apt-get and no dnf here; please install: conmon crun"),
+        ({"id": "echo 0", "apt_get": "echo E: all mirrors are down; exit 100"}, "mirrors are down"),
+    ],
+)
+def test_what_cannot_be_installed_is_named(
+    tmp_path: Path, stubs: dict[str, str], words: str
+) -> None:
+    env = machine(tmp_path, **stubs)
+    assert words in setup(ROOT, "run", code=1, **env)
+    assert words in setup(ROOT, "venv", **env), "the environment is made all the same"

@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is not None:
         return _guarded(list(argv), "longshore")
+    _open_missing()
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="surrogateescape")  # names may hold any byte
@@ -84,6 +85,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError:
         code = code or _BROKEN_PIPE
     os._exit(code)
+
+
+def _open_missing() -> None:
+    # A descriptor that our starter has closed would become some file of ours, which output would
+    # then be written to.
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number: this one
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _guarded(words: list[str], program: str) -> int:

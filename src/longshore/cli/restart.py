@@ -20,7 +20,7 @@ def run(app: App, parsed: Parsed) -> int:
         if parsed.args or parsed.on("all") or parsed.on("latest"):
             raise InvalidArgument("--running cannot be used together with names, --all or --latest")
         found = app.engine.inspect_all()
-        refs = [one.id for one in found if one.status in LIVE]
+        refs: list[str] = [one.id for one in found if one.status in LIVE]
     else:
         refs = targets.select(app, parsed)
     return targets.each(app, parsed, refs, lambda box: box.restart(timeout), together=True)

@@ -8,7 +8,7 @@ import sys
 
 from longshore.cli import creation
 from longshore.cli.flags import SWITCH, Command, Flag
-from longshore.errors import InvalidArgument, LongshoreError
+from longshore.errors import LongshoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ _FORWARDED = (
 def run(app: App, parsed: Parsed) -> int:
     """Run a new container, attached or not."""
     detached = parsed.on("detach")
-    if detached and parsed.on("interactive"):
-        # nobody would be there to feed it; podman keeps it open for a later attach
-        raise InvalidArgument("--detach and --interactive together wait for `attach`, not here yet")
     from longshore.engine.trace import UNTRACED, Trace
 
     traced = parsed.given("trace")
@@ -119,13 +116,7 @@ def _feed(container: Container) -> None:
 
     def copy() -> None:
         try:
-            os.fstat(0)
-        except OSError:  # there is no standard input, which is the same as its end
-            source: int | bytes = b""
-        else:
-            source = 0
-        try:
-            container.feed(source)
+            container.feed(0)
         except (LongshoreError, OSError):
             pass  # it has ended, and what it has not read is nobody's loss
 
@@ -135,16 +126,15 @@ def _feed(container: Container) -> None:
 class _Signals:
     """While it is entered, signals sent to this process go to the container instead.
 
-    They are forwarded by a thread, which exists only once there is a signal: the main thread may
-    be holding the container's lock when one arrives.
+    They are forwarded, in order, by a thread that exists once there is a signal: the main thread
+    may be holding the container's lock when one arrives.
     """
 
     def __init__(self, container: Container, *, proxy: bool) -> None:
         self._container = container
         self._numbers = _FORWARDED if proxy else ()
         self._before: dict[signal.Signals, object] = {}
-        self._waiting: list[int] = []
-        self._forwarding = False
+        self._pipe = -1
 
     def __enter__(self) -> Self:
         for number in self._numbers:
@@ -156,26 +146,27 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # as signal.signal gave it
+        if self._pipe >= 0:
+            os.close(self._pipe)  # the thread's end of file
 
     def _take(self, number: int, _: FrameType | None) -> None:
-        self._waiting.append(number)
-        if not self._forwarding:
+        if self._pipe < 0:
             import threading
 
-            self._forwarding = True
-            threading.Thread(target=self._forward, name="signals", daemon=True).start()
+            source, self._pipe = os.pipe()
+            threading.Thread(
+                target=self._forward, args=(source,), name="signals", daemon=True
+            ).start()
+        os.write(self._pipe, bytes((number,)))
 
-    def _forward(self) -> None:
-        while True:
-            while self._waiting:
-                try:
-                    self._container.kill(self._waiting.pop(0))
-                except LongshoreError:
-                    pass  # it has ended meanwhile
-            self._forwarding = False
-            if not self._waiting or self._forwarding:
-                return
-            self._forwarding = True
+    def _forward(self, source: int) -> None:
+        with open(source, "rb", buffering=0) as signals:
+            while numbers := signals.read(64):
+                for number in numbers:
+                    try:
+                        self._container.kill(number)
+                    except LongshoreError:
+                        pass  # it has ended meanwhile
 
 
 def show_trace(trace: Trace, form: str) -> None:

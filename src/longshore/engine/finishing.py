@@ -55,11 +55,11 @@ def settled(
 def reconcile(machinery: Machinery, held: Locked) -> Sight | None:
     """Write down what can be seen. Returns a sight when conmon's word has to be awaited first."""
     record = held.record
-    sight = look(machinery, record)
+    sight = look(machinery, record, locked=True)
     if sight.interrupted and not sight.rebooted:
         _resolve_start(machinery, held, sight)
         record = held.record
-        sight = look(machinery, record)
+        sight = look(machinery, record, locked=True)
     if sight.rebooted:
         held.save(
             record.with_exit(exit_info(record, None, lost="the host was rebooted")).replace(
@@ -158,9 +158,8 @@ def cleanup(machinery: Machinery, held: Locked) -> None:
 def machinery_leftovers(machinery: Machinery, container_id: str) -> None:
     """Unmount and remove the files of a run; the bundle's config and the runtime's log stay."""
     paths = machinery.paths(container_id)
-    if os.path.isdir(paths.merged):
-        while unmount(paths.merged, lazy=True):
-            pass
+    while os.path.ismount(paths.merged):
+        unmount(paths.merged, lazy=True)
     remove_tree(paths.exit_dir)
     bundle = paths.bundle
     for path in (

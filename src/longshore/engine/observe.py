@@ -38,8 +38,12 @@ class Sight(Value):
     interrupted: bool = False  # a start was cut short, and nobody is at it any more
 
 
-def look(machinery: Machinery, record: Record) -> Sight:
-    """Compute the status from facts. Lock-free; a moment later it may be different."""
+def look(machinery: Machinery, record: Record, *, locked: bool = False) -> Sight:
+    """Compute the status from facts. Lock-free; a moment later it may be different.
+
+    ``locked`` says that the caller holds the lock: a start that has not been finished is then one
+    that was cut short, whoever began it and whether that process lives or not.
+    """
     run = record.run
     status = record.status
     if run is None:
@@ -52,7 +56,7 @@ def look(machinery: Machinery, record: Record) -> Sight:
         return Sight(status=after, rebooted=True, interrupted=run.actor is not None)
     written = read_exit_file(machinery, record.id)
     if run.actor is not None:
-        return _look_at_start(machinery, record, run, written)
+        return _look_at_start(machinery, record, run, written, locked)
     monitor = run.monitor if is_alive(run.monitor) else None
     if written is not None:
         return Sight(status=step(status, Fact.ENDED), exit=written, monitor=monitor)
@@ -67,10 +71,10 @@ def look(machinery: Machinery, record: Record) -> Sight:
 
 
 def _look_at_start(
-    machinery: Machinery, record: Record, run: Run, written: ExitFile | None
+    machinery: Machinery, record: Record, run: Run, written: ExitFile | None, locked: bool
 ) -> Sight:
     """Look at a container whose start has not been finished (or never will be)."""
-    if is_alive(run.actor):
+    if not locked and is_alive(run.actor):
         # In the middle of it: what its record says is as far as it came.
         return Sight(status=record.status)
     status = record.status

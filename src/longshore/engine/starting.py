@@ -222,13 +222,11 @@ def _taken_back(
     """Undo a start that failed; return the error to raise. Failures of the undoing are notes."""
     record = held.record
     shown = error
-    if isinstance(error, MonitorFailed) and not isinstance(error, MonitorGone):
-        log = machinery.paths(record.id).runtime_log
-        shown = runtime.failed(str(error), verb, record.name, log=log)
-    elif isinstance(error, MonitorGone):
-        shown = error
     try:
         finishing.demolish(machinery, held)
+        if isinstance(error, MonitorFailed) and not isinstance(error, MonitorGone):
+            log = machinery.paths(record.id).runtime_log
+            shown = runtime.failed(str(error), verb, record.name, log=log)
         status = Status.EXITED if record.exits else Status.CREATED
         held.save(
             held.record.replace(

@@ -60,26 +60,33 @@ class Event(Value):
 
 
 class _Closer:
-    """Close inotify descriptors in the background, one after the other.
+    """Close inotify descriptors in the background.
 
     The kernel waits for an SRCU grace period in that close (fsnotify_destroy_group), which takes
-    15 ms while other processes come and go: longer than anything else that a wait does. The thread
-    lives only while there is something to close.
+    15 ms while other processes come and go: longer than anything else that a wait does. Closes
+    that happen at the same time share one period, and the end of a process waits for them too, so
+    there are a few threads. They live only while there is something to close.
     """
 
-    __slots__ = ("_fds", "_idle", "_lock")
+    _MOST = 3  # threads
+
+    __slots__ = ("_busy", "_done", "_fds", "_lock")
 
     def __init__(self) -> None:
         self._lock = _thread.allocate_lock()
-        self._idle = _thread.allocate_lock()  # held while the thread lives
+        self._done = _thread.allocate_lock()  # held while any thread lives
         self._fds: list[int] = []
+        self._busy = 0
 
     def close(self, fd: int) -> None:
         """Close a descriptor soon; at once where no thread can be started."""
         with self._lock:
             self._fds.append(fd)
-            if not self._idle.acquire(False):
+            if self._busy == self._MOST:
                 return
+            if self._busy == 0:
+                self._done.acquire()
+            self._busy += 1
         try:
             _thread.start_new_thread(self._run, ())
         except RuntimeError:  # no more threads, or the interpreter is about to end
@@ -87,24 +94,27 @@ class _Closer:
 
     def settle(self) -> None:
         """Wait until everything is closed."""
-        with self._idle:
+        with self._done:
             pass
 
     def _run(self) -> None:
         while True:
             with self._lock:
                 if not self._fds:
-                    self._idle.release()
+                    self._busy -= 1
+                    if self._busy == 0:
+                        self._done.release()
                     return
                 fd = self._fds.pop()
             os.close(fd)
 
     def _after_fork(self) -> None:
-        """In the child the thread is not: close what it had left, with locks of our own."""
+        """In the child the threads are not: close what they had left, with locks of our own."""
         fds = self._fds
         self._lock = _thread.allocate_lock()
-        self._idle = _thread.allocate_lock()
+        self._done = _thread.allocate_lock()
         self._fds = []
+        self._busy = 0
         for fd in fds:
             os.close(fd)
 

@@ -171,9 +171,9 @@ class Runtime:
         done = run([self.path, "--version"], timeout=10)
         return done.stdout.decode("utf-8", "replace").strip() or done.words
 
-    def failed(self, words: str, verb: str, container_id: str, *, log: str | None) -> RuntimeFailed:
+    def failed(self, words: str, verb: str, subject: str, *, log: str | None) -> RuntimeFailed:
         """Turn what the runtime said (to conmon, say) into an error of the right class."""
-        return explain(self.name, verb, container_id, words, log=_read_log(log))
+        return explain(self.name, verb, subject, words, log=_read_log(log))
 
     def _argv(self, args: Sequence[str], log: str | None) -> list[str]:
         return [self.path, *self.global_args(log), *args]
@@ -195,7 +195,7 @@ class Runtime:
     def _failed(
         self, done: Completed, verb: str, container_id: str, log: str | None
     ) -> RuntimeFailed:
-        error = explain(self.name, verb, container_id, done.words, log=_read_log(log))
+        error = explain(self.name, verb, container_id[:12], done.words, log=_read_log(log))
         error.argv = done.argv
         error.returncode = done.returncode
         error.stdout = done.stdout.decode("utf-8", "replace")

@@ -23,52 +23,53 @@ if TYPE_CHECKING:
 
 # (pattern, class, hint). The first match wins. The sources of the patterns are the messages that
 # crun 1.8–1.28 and runc 1.1–1.3 print; each has a sample in the test data.
-_TABLE: Sequence[tuple[re.Pattern[str], type[RuntimeFailed], str | None]] = (
+# They are compiled when something fails, not when a container is started.
+_TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
     (
-        re.compile(
+        (
             r"executable file `[^`]*` not found"
             r"|executable file not found in \$PATH"
             r'|exec: "[^"]*": stat [^:]*: no such file or directory'
             r"|^exec [^:]*: no such file or directory"
-            r"|exec container process .*: No such file or directory",
+            r"|exec container process .*: No such file or directory"
         ),
         ProgramNotFound,
         "the path is looked up inside the container: check the command and its PATH",
     ),
     (
-        re.compile(
+        (
             r"^open executable: "
             r'|exec: "[^"]*": (?:permission denied|exec format error|is a directory)'
             r"|^exec [^:]*: (?:permission denied|exec format error)"
-            r"|exec container process .*: (?:Exec format error|Permission denied)",
+            r"|exec container process .*: (?:Exec format error|Permission denied)"
         ),
         ProgramNotExecutable,
         "check that the file is a program for this machine, and that its x bit is set",
     ),
     (
-        re.compile(r"memory limit could be too low|unable to set memory limit"),
+        r"memory limit could be too low|unable to set memory limit",
         RuntimeFailed,
         "the memory limit leaves no room for the runtime itself: ask for more",
     ),
     (
-        re.compile(r"cgroups in hybrid mode not supported", re.IGNORECASE),
+        r"cgroups in hybrid mode not supported",
         RuntimeFailed,
         "crun runs on cgroup v1 or v2, not on a mix: use `--runtime runc`, or boot with one version",
     ),
     (
-        re.compile(r"RLIM|rlimit", re.IGNORECASE),
+        r"RLIM|rlimit",
         RuntimeFailed,
         "the process lacks CAP_SYS_RESOURCE: ask for a lower limit, or use another runtime",
     ),
     (
-        re.compile(r"mkdir.*(?:cgroup).*(?:permission denied|read-only)", re.IGNORECASE),
+        r"mkdir.*(?:cgroup).*(?:permission denied|read-only)",
         RuntimeFailed,
         "the cgroup tree is not writable here: run as root, or with a delegated cgroup",
     ),
 )
 
 
-def explain(name: str, verb: str, container_id: str, words: str, *, log: str = "") -> RuntimeFailed:
+def explain(name: str, verb: str, subject: str, words: str, *, log: str = "") -> RuntimeFailed:
     """Return the error for a runtime's failure.
 
     ``words`` is what it printed, or what conmon passed on; ``log`` is its JSON log, which is
@@ -76,11 +77,11 @@ def explain(name: str, verb: str, container_id: str, words: str, *, log: str = "
     """
     said = _first_error(log) or _first_error(words) or words.strip() or "it said nothing"
     for pattern, kind, hint in _TABLE:
-        if pattern.search(said):
+        if re.search(pattern, said):
             break
     else:
         kind, hint = RuntimeFailed, None
-    return kind(f"{name} could not {verb} container {container_id[:12]}: {said}", hint=hint)
+    return kind(f"{name} could not {verb} container {subject}: {said}", hint=hint)
 
 
 def _first_error(text: str) -> str:

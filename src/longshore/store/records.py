@@ -159,6 +159,13 @@ class Store:
                         f"{ref!r} is the beginning of {len(found)} containers' ids",
                         hint="write more of the id: " + ", ".join(i[:16] for i in sorted(found)),
                     )
+        # The link is an index, not the truth: a removal that was cut short has taken it away already.
+        for container_id in self.ids():
+            try:
+                if self.peek(container_id).name == ref:
+                    return container_id
+            except (NoSuchContainer, RecordCorrupt):
+                continue
         raise NoSuchContainer(
             f"there is no container with the name or id {ref!r}",
             hint="`longshore ps --all` lists the containers of this root directory",

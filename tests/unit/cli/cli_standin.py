@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 from longshore.config import Settings
 from longshore.engine.inspection import Inspection
-from longshore.errors import InvalidArgument, NoSuchContainer, WrongState
+from longshore.errors import InvalidArgument, LongshoreError, NoSuchContainer, WrongState
 from longshore.lifecycle import Status
 from longshore.models import ContainerId, ExitInfo, ExitReason, LogRecord
 from longshore.options import ContainerConfig
@@ -37,6 +40,9 @@ class StandIn:
         self.asked: list[tuple[object, ...]] = []
         self.kept: dict[str, ExitInfo] = {}
         self.records: list[LogRecord] = []
+        self.failure: LongshoreError | None = None  # of every start
+        self.until: threading.Event | None = None  # what output goes on until
+        self.exit = ended(7)  # of every run
         self.settings = Settings(root="/r", run_root="/s")
 
     def inspect_all(self) -> list[Inspection]:
@@ -76,15 +82,37 @@ class StandInContainer:
 
     def start(self, **_: object) -> None:
         self._ask("start")
+        if self._engine.failure is not None:
+            raise self._engine.failure
+
+    def attended(self) -> StandInContainer:
+        return self
+
+    def __enter__(self) -> None:
+        self._ask("attend")
+
+    def __exit__(self, *_: object) -> None:
+        self._ask("leave")
+
+    def output(self) -> Iterator[tuple[str, bytes]]:
+        for record in self._engine.records:
+            yield record.stream, record.data
+        if self._engine.until is not None:
+            assert self._engine.until.wait(20)
+
+    def feed(self, source: int | bytes) -> None:
+        self._ask("feed", source)
 
     def stop(self, timeout: float | None = None) -> ExitInfo | None:
         self._ask("stop", timeout)
         return None
 
     def kill(self, signal: int) -> None:
-        if self._one.status is not Status.RUNNING:
+        if self._one.status is not Status.RUNNING and self._engine.until is None:
             raise WrongState(self.name, "kill", self._one.status.value, ["running"])
         self._ask("kill", signal)
+        if self._engine.until is not None:
+            self._engine.until.set()
 
     def pause(self) -> None:
         self._ask("pause")
@@ -113,7 +141,7 @@ class StandInContainer:
         if condition not in ("exited", "next_exit", "removed"):
             raise InvalidArgument(f"there is no condition {condition!r}")
         self._ask("wait", condition)
-        return self._one.exit or ended(7)
+        return self._one.exit or self._engine.exit
 
     def inspect(self) -> Inspection:
         return self._one

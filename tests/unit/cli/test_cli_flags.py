@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longshore.cli.flags import (
@@ -204,6 +204,7 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(WORDS | st.text(max_size=6), max_size=8), st.booleans())
 def test_nothing_but_invalid_argument(words: list[str], trailing: bool) -> None:
     try:
@@ -218,11 +219,13 @@ def test_nothing_but_invalid_argument(words: list[str], trailing: bool) -> None:
             parsed.number(flag.name)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1), max_size=6))
 def test_after_the_dashes_all_are_arguments(words: list[str]) -> None:
     assert read("--", *words).args == words
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_any_value_survives(value: str) -> None:
     assert read("--format", value).text("format") == value

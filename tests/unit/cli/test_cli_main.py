@@ -207,6 +207,15 @@ def test_a_broken_pipe_is_quiet() -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+def test_streams_that_are_closed() -> None:
+    code = "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    close = "import os; [os.close(fd) for fd in (0, 1, 2)]; " + code
+    done = subprocess.run(
+        [sys.executable, "-c", close, "-m", "longshore", "--help"], timeout=60, check=False
+    )
+    assert done.returncode == 0
+
+
 def test_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "longshore", "--version"],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from cli_standin import NOW, SECOND, ended, inspection
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longshore.cli import table
@@ -168,6 +168,7 @@ def test_a_date_alone_is_local(zone: pytest.MonkeyPatch) -> None:
     assert moment_ns("2027-01-15", "--since", NOW) == NOW - 8 * HOUR * SECOND
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_any_other_moment_is_refused(text: str) -> None:
     try:
@@ -176,6 +177,7 @@ def test_any_other_moment_is_refused(text: str) -> None:
         assert "--since" in str(err)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.text(), min_size=1, max_size=4), max_size=4))
 def test_columns_take_any_text(rows: list[list[str]]) -> None:
     assert table.columns(rows).count("\n") == len(rows)

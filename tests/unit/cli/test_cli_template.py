@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longshore.cli.govalues import GoMap, show, show_float, sprintf, to_json
@@ -131,6 +131,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=20).map("".join) | st.text())
 def test_nothing_but_its_own_error(template: str) -> None:
     try:
@@ -139,6 +140,7 @@ def test_nothing_but_its_own_error(template: str) -> None:
         pass
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_no_action_brings_the_renderer_down(action: str) -> None:
     try:
@@ -150,11 +152,13 @@ def test_no_action_brings_the_renderer_down(action: str) -> None:
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text())
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="%+-# 0123456789.*vsdqxXobcUeEfgGtTz"), st.lists(VALUES, max_size=4))
 def test_printf_never_fails(pattern: str, values: list[object]) -> None:
     assert isinstance(sprintf(pattern, values), str)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_text_without_actions_is_itself(text: str) -> None:
     if "{{" not in text:
