@@ -67,7 +67,7 @@ class Value:
         return self._items() == other._items()
 
     def __hash__(self) -> int:
-        return hash((type(self).__name__, repr(self._items())))
+        return hash((type(self).__name__, *(_hashable(value) for _, value in self._items())))
 
     def __repr__(self) -> str:
         inner = ", ".join(f"{name}={value!r}" for name, value in self._items())
@@ -116,6 +116,15 @@ def is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
 def is_table(value: object) -> TypeGuard[dict[str, Any]]:
     """Whether something parsed is a JSON object or a TOML table."""
     return isinstance(value, dict)
+
+
+def _hashable(value: Any) -> Any:
+    """Return something that hashes alike for all that compares equal; a repr does not (1, 1.0)."""
+    if is_table(value):
+        return frozenset((key, _hashable(v)) for key, v in value.items())
+    if is_list(value) or is_tuple(value):
+        return tuple(_hashable(v) for v in value)
+    return value
 
 
 def _plain(value: Any) -> Any:

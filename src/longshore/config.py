@@ -12,7 +12,7 @@ import os
 
 from longshore._value import Value, is_list, is_table
 from longshore.errors import InvalidArgument
-from longshore.linux.files import read_file, write_atomic
+from longshore.linux.files import make_directory, read_file, write_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def load(*, root: str | None = None, run_root: str | None = None) -> Settings:
     Raises InvalidArgument that names the file and the key when a file makes no sense.
     """
     files = _files()
-    cache_dir = _run_root("")
+    cache_dir = os.path.abspath(run_root) if run_root else _run_root("")
     cached = _from_cache(cache_dir, files)
     engine: dict[str, Any] = cached if cached is not None else _read_all(files)
     if cached is None:
@@ -131,19 +131,27 @@ def _from_cache(directory: str, files: list[str]) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
+        # A run directory below /tmp may be somebody else's: what is in it could name any runtime.
+        if os.stat(f"{directory}/cache").st_uid != os.geteuid():
+            return None
         kept = json.loads(data)
-        if kept["format"] == 1 and kept["files"] == [_identity(f) for f in files]:
+        if kept["format"] == _cache_format() and kept["files"] == [_identity(f) for f in files]:
             settings: dict[str, Any] = kept["settings"]
             return settings
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
+def _cache_format() -> list[str]:
+    # The names that are read: another version of Longshore may know others.
+    return ["1", *(name for name, _ in _KEYS.values())]
+
+
 def _to_cache(directory: str, files: list[str], settings: dict[str, Any]) -> None:
-    kept = {"format": 1, "files": [_identity(f) for f in files], "settings": settings}
+    kept = {"format": _cache_format(), "files": [_identity(f) for f in files], "settings": settings}
     try:
-        # Only into a directory that is there already and is ours: `Layout.prepare` makes it.
+        make_directory(f"{directory}/cache")
         if os.stat(f"{directory}/cache").st_uid == os.geteuid():
             write_atomic(f"{directory}/cache/settings.json", json.dumps(kept).encode())
     except OSError:
@@ -163,20 +171,29 @@ def _read_all(files: list[str]) -> dict[str, Any]:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
             raise InvalidArgument(f"{path} is not valid TOML: {err}") from err
         for (table, key), (name, check) in _KEYS.items():
-            value = document.get(table, {}).get(key)
+            section = document.get(table, {})
+            if not is_table(section):
+                raise InvalidArgument(f"{path}: {table} = {section!r} is not a table")
+            value = section.get(key)
             if value is None:
                 continue
             try:
-                merged[name] = check(value)
+                merged[name] = _combined(merged.get(name), value, check(value))
             except (TypeError, ValueError) as err:
                 raise InvalidArgument(
                     f"{path}: [{table}] {key} = {value!r} makes no sense: {err}",
                     hint="see containers.conf(5)",
                 ) from err
-        runtimes = document.get("engine", {}).get("runtimes", {})
-        if runtimes:
-            merged.setdefault("runtimes", {}).update(runtimes)
     return merged
+
+
+def _combined(before: Any, written: Any, value: Any) -> Any:
+    """Return what a key is after one more file: a table grows, a list does if it says so."""
+    if is_table(before):
+        return {**before, **value}
+    if is_list(before) and any(is_table(v) and v.get("append") is True for v in written):
+        return [*before, *value]
+    return value
 
 
 def _text(value: Any) -> str:
@@ -188,8 +205,14 @@ def _text(value: Any) -> str:
 def _texts(value: Any) -> list[str]:
     if not is_list(value):
         raise TypeError("it must be a list of strings")
-    # newer containers.conf may end a list with {append = true}: that is a table, not a value
+    # a list may end with {append = true}: see `_combined`
     return [_text(v) for v in value if not is_table(v)]
+
+
+def _paths_by_name(value: Any) -> dict[str, list[str]]:
+    if not is_table(value):
+        raise TypeError("it must be a table")
+    return {_text(name): _texts(paths) for name, paths in value.items()}
 
 
 def _flag(value: Any) -> bool:
@@ -219,6 +242,7 @@ def check_cgroup_manager(name: str) -> str:
 
 _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
     ("engine", "runtime"): ("runtime", _text),
+    ("engine", "runtimes"): ("runtimes", _paths_by_name),
     ("engine", "conmon_path"): ("conmon_paths", _texts),
     ("engine", "conmon_env_vars"): ("conmon_env", _texts),
     ("engine", "cgroup_manager"): ("cgroup_manager", _manager),

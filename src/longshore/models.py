@@ -58,10 +58,10 @@ class ExitInfo(Value):
     """How a run ended: one durable record, the same before, during and after removal.
 
     ``code`` is 0–255 as a shell would see it (128 + n for signal n), or −1 when it cannot be known.
-    ``signal`` is a number when the code says that a signal ended it, else None: conmon's exit file
-    writes 137 both for ``exit 137`` and for SIGKILL (conmon 2.1.6 and 2.1.13, measured), so with
-    reason EXITED and a code above 128 it is left at None.
-    Times are nanoseconds since the epoch; ``started_at`` and ``finished_at`` give them as datetimes.
+    ``signal`` is the n of such a code, else None. That is a reading and not a fact: conmon's exit
+    file has 137 both for ``exit 137`` and for SIGKILL (conmon 2.1.6 and 2.1.13, measured).
+    ``message`` says what else is known: why it was killed at once, or why its code is not known.
+    Times are nanoseconds since the epoch; ``started_at`` and ``finished_at`` are datetimes.
     """
 
     _nested = {"reason": ExitReason, "usage": Usage.from_json}

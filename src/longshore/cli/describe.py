@@ -197,7 +197,7 @@ def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
             "Type": config.log_driver or "k8s-file",
             "Config": None,
             "Path": one.log_path,
-            "Tag": config.log_tag,
+            "Tag": "",
             "Size": f"{config.log_size_max}B" if config.log_size_max >= 0 else "0B",
         },
         "NetworkMode": config.network or "none",

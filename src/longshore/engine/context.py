@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from longshore._value import is_table
 from longshore.errors import InvalidArgument, WrongState
 from longshore.lifecycle import Op, permitted
@@ -95,6 +93,8 @@ def changed_config(
 
     A function cannot be kept for a later start, by another process; what it changed can.
     """
+    import copy
+
     config = record.config
     paths = machinery.paths(record.id)
     root = paths.merged if config.overlay else config.rootfs

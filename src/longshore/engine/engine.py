@@ -129,6 +129,7 @@ class Engine:
             )
         if input is not None:
             options["interactive"] = True
+        options["remove"] = True  # by the exit command, if this process is killed
         deadline = None if timeout is None else time.monotonic() + timeout
         container = self.create(image, command, **options)
         trace.mark("create")

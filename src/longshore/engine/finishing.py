@@ -138,8 +138,11 @@ def _write_exit(machinery: Machinery, held: Locked, sight: Sight) -> None:
     held.save(record.with_exit(info).replace(status=Status.STOPPED))
 
 
-def cleanup(machinery: Machinery, held: Locked) -> None:
-    """Take away what a run leaves: processes, runtime state, mounts, cgroup. STOPPED → EXITED."""
+def cleanup(machinery: Machinery, held: Locked, *, last: bool = False) -> None:
+    """Take away what a run leaves: processes, runtime state, mounts, cgroup. STOPPED → EXITED.
+
+    ``last``: the record goes right afterwards, so that its new status need not be written.
+    """
     record = held.record
     require(Op.CLEANUP, record.status, record.name)
     if record.status is not Status.STOPPED:
@@ -152,7 +155,8 @@ def cleanup(machinery: Machinery, held: Locked) -> None:
         runtime.delete(record.id)
     machinery_leftovers(machinery, record.id)
     Cgroup(machinery.cgroup_layout, run.cgroup).remove()
-    held.save(record.replace(status=Status.EXITED))
+    if not last:
+        held.save(record.replace(status=Status.EXITED))
 
 
 def machinery_leftovers(machinery: Machinery, container_id: str) -> None:
@@ -246,7 +250,7 @@ def after_exit(machinery: Machinery, container_id: str, *, end_monitor: bool = F
     with settled(machinery, container_id, "cleanup") as held:
         if held.record.status is not Status.STOPPED:
             return  # it was started again, or somebody was faster
-        cleanup(machinery, held)
+        cleanup(machinery, held, last=held.record.config.remove)
         if held.record.config.remove:
             _forget(machinery, held.record, end_monitor=end_monitor)
 
@@ -260,7 +264,7 @@ def remove(
             record = held.record
             require(Op.FORCE_REMOVE if force else Op.REMOVE, record.status, record.name)
             if record.status is Status.STOPPED:
-                cleanup(machinery, held)
+                cleanup(machinery, held, last=True)
             elif record.status not in (Status.CREATED, Status.EXITED):
                 _take_down(machinery, held)
             _forget(machinery, held.record, end_monitor=True)

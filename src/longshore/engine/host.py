@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from longshore import __version__
 from longshore._value import Value
@@ -165,7 +166,8 @@ def _install(package: str) -> str:
 
 def _kernel() -> Finding:
     release = os.uname().release
-    numbers = tuple(int(n) for n in release.split("-")[0].split(".")[:2] if n.isdigit())
+    # "6.1.0-18-amd64", and "5.10+" or "6.18-rc1" of a kernel that somebody built
+    numbers = tuple(int(n) for n in re.findall(r"\d+", release)[:2])
     return Finding(
         name="kernel",
         ok=numbers >= (5, 4),

@@ -8,7 +8,7 @@ import sys
 
 from longshore.cgroup.placement import DEFAULT_PARENT, Placement
 from longshore.config import check_cgroup_manager
-from longshore.errors import HostUnsupported, ProgramNotFound
+from longshore.errors import HostUnsupported
 from longshore.linux import cgroups
 from longshore.runtime import Runtime
 from longshore.store import Layout, Store
@@ -80,8 +80,9 @@ class Machinery:
             found = next((p for p in self.settings.conmon_paths if os.access(p, os.X_OK)), None)
             found = found or find_program("conmon", _CONMON_PLACES)
         if found is None:
-            raise ProgramNotFound(
-                f"cannot find {wanted}, the monitor that every container runs under",
+            raise HostUnsupported(
+                "every container runs under conmon",
+                f"no program {wanted!r}",
                 hint="install the conmon package, or name it with --conmon",
             )
         return os.path.abspath(found)
@@ -115,8 +116,9 @@ class Machinery:
             configured = next((p for p in places if os.access(p, os.X_OK)), None)
             found = configured or find_program(asked)
             if found is None:
-                raise ProgramNotFound(
-                    f"there is no OCI runtime {asked!r} on this host",
+                raise HostUnsupported(
+                    f"the OCI runtime {asked!r} was asked for",
+                    "no such program",
                     hint="install it, or name another with --runtime (crun, runc, or a path)",
                 )
             return os.path.basename(asked), os.path.abspath(found)
@@ -131,9 +133,8 @@ class Machinery:
             found = configured or find_program(name)
             if found is not None:
                 return name, os.path.abspath(found)
-        raise ProgramNotFound(
-            "there is no OCI runtime on this host",
-            hint="install crun or runc",
+        raise HostUnsupported(
+            "containers need an OCI runtime", "none on this host", hint="install crun or runc"
         )
 
     def paths(self, container_id: str) -> Paths:

@@ -83,5 +83,5 @@ def exit_info(
         started_ns=started,
         finished_ns=finished,
         usage=usage if usage is not None else Usage(),
-        message=lost,
+        message=lost or ("" if run is None else run.note),
     )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 
 from longshore.engine import finishing
-from longshore.engine.context import spec_context
 from longshore.engine.trace import UNTRACED
 from longshore.errors import LongshoreError, MonitorFailed, MonitorGone, OperationTimeout
 from longshore.lifecycle import Op, Status, require
@@ -25,7 +25,6 @@ from longshore.linux.files import (
 from longshore.linux.mounts import mount
 from longshore.linux.processes import ProcessId, boot_id, identify
 from longshore.monitor.launch import Handshake, Launch
-from longshore.oci.build import build_spec
 from longshore.store import Run
 
 TYPE_CHECKING = False
@@ -90,16 +89,24 @@ def _init(
     )
     trace.mark("intent")
     try:
-        launch = _prepare(machinery, held, runtime)
+        launch = _describe(machinery, held, runtime)
         if prepared is not None:
             prepared()
-        trace.mark("bundle")
+        trace.mark("directories")
         pairs = (entry.partition("=") for entry in machinery.settings.conmon_env)
         env = {name: value for name, _, value in pairs}
         with Handshake(conmon, launch, env=env) as handshake:
             trace.mark("conmon spawn")
-            # Its place is a convenience, not a condition (S6): a host that refuses it still runs.
-            placement.place_monitor(handshake.pid)
+            # Moving a process into a cgroup makes the kernel wait for a grace period of 5–20 ms in
+            # which nothing runs; the bundle is built meanwhile. Its place is a convenience, not a
+            # condition (S6): a host that refuses it still runs.
+            placing = threading.Thread(target=placement.place_monitor, args=(handshake.pid,))
+            placing.start()
+            try:
+                _make_bundle(machinery, held)
+                trace.mark("bundle")
+            finally:
+                placing.join()
             handshake.release()
             trace.mark("conmon cgroup")
             pid = handshake.container_pid(machinery.settings.create_timeout)
@@ -127,8 +134,20 @@ def _begin(machinery: Machinery, held: Locked, trace: Trace) -> None:
     trace.mark("record started")
 
 
-def _prepare(machinery: Machinery, held: Locked, runtime: Runtime) -> Launch:
-    """Make everything on disk that conmon and the runtime need, and say what conmon is told."""
+def _make_bundle(machinery: Machinery, held: Locked) -> None:
+    """Mount the root and write the config.json."""
+    # Imported here, beside the kernel's grace period, and not before conmon is spawned.
+    from longshore.engine.context import spec_context
+    from longshore.oci.build import build_spec
+
+    record = held.record
+    root = _mount_root(machinery, held)
+    spec = build_spec(record.config, spec_context(machinery, record, root))
+    write_atomic(machinery.paths(record.id).config, json.dumps(spec).encode())
+
+
+def _describe(machinery: Machinery, held: Locked, runtime: Runtime) -> Launch:
+    """Make the directories of a run, and say what conmon is told."""
     record = held.record
     config = record.config
     paths = machinery.paths(record.id)
@@ -138,9 +157,6 @@ def _prepare(machinery: Machinery, held: Locked, runtime: Runtime) -> Launch:
     make_directory(paths.bundle)
     make_directory(paths.exit_dir, 0o750)
     remove_file(paths.exit_file)
-    root = _mount_root(machinery, held)
-    spec = build_spec(config, spec_context(machinery, record, root))
-    write_atomic(paths.config, json.dumps(spec).encode())
     log = "none" if config.log_driver == "none" else f"k8s-file:{config.log_path or paths.log}"
     size_max = config.log_size_max if config.log_size_max >= 0 else machinery.settings.log_size_max
     return Launch(
@@ -153,7 +169,6 @@ def _prepare(machinery: Machinery, held: Locked, runtime: Runtime) -> Launch:
         conmon_pidfile=paths.conmon_pidfile,
         log=log,
         log_size_max=size_max,
-        log_tag=config.log_tag,
         exit_dir=paths.exit_dir,
         stdin=config.interactive,
         terminal=config.tty,

@@ -84,14 +84,18 @@ def stop(
                 grace=config.stop_timeout if timeout is None else timeout,
                 fast=fast,
             )
-        deaf = record.status is Status.INITIALIZED or (
-            policy.fast and _cannot_receive(run.init, policy.signal)
-        )
+        deaf = policy.fast and _cannot_receive(run.init, policy.signal)
+        note = ""
+        if deaf and policy.grace > 0:
+            note = f"its pid 1 cannot receive signal {policy.signal}, so it was killed at once"
+        deaf = deaf or record.status is Status.INITIALIZED
         gently = policy.grace > 0 and policy.signal != _SIGKILL and not deaf
         held.save(
             record.replace(
                 run=run.replace(
-                    intent="stop" if gently else "escalate", intent_signal=policy.signal
+                    intent="stop" if gently else "escalate",
+                    intent_signal=policy.signal,
+                    note=note,
                 )
             )
         )

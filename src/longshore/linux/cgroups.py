@@ -65,15 +65,15 @@ def detect() -> Layout:
     """Look at what is mounted now."""
     found: dict[str, Hierarchy] = {}
     for point in mount_points():
-        if not point.path.startswith("/sys/fs/cgroup"):
+        if not f"{point.path}/".startswith("/sys/fs/cgroup/"):
             continue
+        # What is mounted over a place hides all that was mounted at and below it before.
+        found = {p: h for p, h in found.items() if not f"{p}/".startswith(f"{point.path}/")}
         if point.fstype == "cgroup2":
             found[point.path] = Hierarchy(point.path, 2, frozenset())
         elif point.fstype == "cgroup":
             names = frozenset(point.options.split(",")) - {"rw", "ro", "xattr", "clone_children"}
             found[point.path] = Hierarchy(point.path, 1, names)
-        else:  # a tmpfs mounted over what was there before
-            found = {p: h for p, h in found.items() if not p.startswith(point.path)}
     return Layout(tuple(found.values()))
 
 
@@ -229,7 +229,10 @@ def _read(directory: str, name: str) -> str:
     except OSError:
         return ""
     try:
-        return os.read(fd, 1 << 16).decode("ascii", "replace")
+        chunks: list[bytes] = []
+        while chunk := os.read(fd, 1 << 16):  # of cgroup.procs one read gives a page at most
+            chunks.append(chunk)
+        return b"".join(chunks).decode("ascii", "replace")
     except OSError:  # ENODEV: removed while it was open
         return ""
     finally:

@@ -105,14 +105,25 @@ def remove_tree(path: str) -> None:
         remove_file(path)
         return
     try:
-        _empty(root, os.fstat(root).st_dev)
+        _empty(root, _mount_of(root))
     finally:
         os.close(root)
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(path)
 
 
-def _empty(directory: int, device: int) -> None:
+def _mount_of(fd: int) -> bytes | int:
+    """Return what tells the mount of an open directory from all others.
+
+    The device alone does not: a bind mount of a directory of the same file system has the same one.
+    """
+    for line in (read_file(f"/proc/self/fdinfo/{fd}") or b"").splitlines():
+        if line.startswith(b"mnt_id:"):
+            return line
+    return os.fstat(fd).st_dev
+
+
+def _empty(directory: int, mount: bytes | int) -> None:
     with os.scandir(directory) as entries:
         names = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
     for name, is_dir in names:
@@ -130,10 +141,14 @@ def _empty(directory: int, device: int) -> None:
             continue
         except PermissionError:
             os.chmod(name, 0o700, dir_fd=directory, follow_symlinks=False)
-            child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            child = os.open(
+                name,
+                os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                dir_fd=directory,
+            )
         try:
-            if os.fstat(child).st_dev == device:
-                _empty(child, device)
+            if _mount_of(child) == mount:
+                _empty(child, mount)
         finally:
             os.close(child)
         with contextlib.suppress(FileNotFoundError):

@@ -15,6 +15,10 @@ import time
 from longshore.linux.inotify import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, Inotify
 from longshore.linux.procs import poll_until
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
 # Locks held by this process. A fork in another thread would carry the open file on, and with it
 # the lock, for as long as the child lives; the child lets go at once.
 _held: set[int] = set()
@@ -53,7 +57,7 @@ class FileLock:
         self._deadline = deadline
         self._fd = -1
 
-    def __enter__(self) -> FileLock:
+    def __enter__(self) -> Self:
         fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         try:
             if not _try(fd):
@@ -64,7 +68,7 @@ class FileLock:
             os.pwrite(fd, note, 0)
             os.ftruncate(fd, len(note))
         except BaseException:
-            os.close(fd)
+            _let_go(fd)
             raise
         _held.add(fd)
         self._fd = fd
@@ -73,10 +77,7 @@ class FileLock:
     def __exit__(self, *_: object) -> None:
         if self._fd in _held:  # not in a child of fork, which has let go already
             _held.discard(self._fd)
-            # Unlock before the close: the kernel reports a close before it drops the lock
-            # (fs/file_table.c, __fput), and a waiter that looked in between would sleep for ever.
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
-            os.close(self._fd)
+            _let_go(self._fd)
         self._fd = -1
 
     def _wait(self, fd: int) -> None:
@@ -110,6 +111,13 @@ def _holder_pidfd(fd: int) -> int | None:
         return None
 
 
+def _let_go(fd: int) -> None:
+    # Unlock before the close: the kernel reports a close before it drops the lock
+    # (fs/file_table.c, __fput), and a waiter that looked in between would sleep for ever.
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
+
+
 def _try(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,7 +135,7 @@ def is_locked(path: str) -> bool:
     try:
         return not _try(fd)
     finally:
-        os.close(fd)
+        _let_go(fd)
 
 
 class Lease:

@@ -58,16 +58,18 @@ class MountPoint:
 def _unescape(text: str) -> str:
     return (
         text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n")
-        .replace("\\134", "\\")
+        .replace("\\043", "#").replace("\\134", "\\")
     )  # fmt: skip
 
 
 def mount_points(pid: str = "self") -> list[MountPoint]:
     """Return what is mounted, in mount order (proc(5), /proc/PID/mountinfo)."""
     with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().splitlines()
+        # not splitlines(): a path may hold what Unicode calls a line's end, and the kernel escapes
+        # only blank, tab, newline, backslash and "#"
+        lines = file.read().split("\n")
     points: list[MountPoint] = []
-    for line in lines:
+    for line in filter(None, lines):
         left, _, right = line.partition(" - ")
         fstype, source, options = right.split(" ", 2)
         points.append(MountPoint(_unescape(left.split(" ")[4]), fstype, _unescape(source), options))

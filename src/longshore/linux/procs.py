@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 import time
 
 from longshore._value import Value
@@ -18,6 +17,7 @@ from longshore.errors import OperationTimeout, ProgramNotExecutable, ProgramNotF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping, Sequence
 
 # What other programs may know of our environment, and why. Everything else stays with us: a
@@ -33,7 +33,12 @@ _PASSED_ON = (
     "_LIBPOD_USERNS_CONFIGURED",  # the markers of a user namespace that is already set up
     "_LIBPOD_ROOTLESS_UID",
 )
+# poll(2) takes milliseconds in an int: wait for long times in pieces of this many seconds.
+_LONGEST_POLL = 1e6
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+DEVNULL = -3  # subprocess.DEVNULL, without importing it
 
 
 class Completed(Value):
@@ -78,9 +83,9 @@ def spawn(
     argv: Sequence[str],
     *,
     env: Mapping[str, str],
-    stdin: int = subprocess.DEVNULL,
-    stdout: int = subprocess.DEVNULL,
-    stderr: int = subprocess.DEVNULL,
+    stdin: int = DEVNULL,
+    stdout: int = DEVNULL,
+    stderr: int = DEVNULL,
     cwd: str | None = None,
     pass_fds: Sequence[int] = (),
     new_group: bool = False,
@@ -89,6 +94,8 @@ def spawn(
 
     Raises ProgramNotFound or ProgramNotExecutable when it cannot be executed.
     """
+    import subprocess  # 5 ms that commands which only read need not spend
+
     try:
         return subprocess.Popen(
             argv,
@@ -185,6 +192,7 @@ def poll_until(fds: Sequence[int], deadline: float | None) -> list[int]:
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         # poll(2) counts whole milliseconds: round up, or the last one is spent spinning
+        left = None if left is None else min(left, _LONGEST_POLL)
         ready = poller.poll(None if left is None else int(left * 1000) + (left > 0))
         if ready or (deadline is not None and time.monotonic() >= deadline):
             return [fd for fd, _ in ready]

@@ -181,7 +181,7 @@ class Handshake:
             answer = json.loads(line)
             pid = int(answer["data"] if "data" in answer else answer["pid"])
             message = str(answer.get("message", ""))
-        except (ValueError, KeyError, TypeError) as err:
+        except (ValueError, KeyError, TypeError, OverflowError) as err:
             raise MonitorFailed(
                 f"conmon's answer for container {self._subject} is not what was agreed: {line!r}",
                 stderr=self._words(),
@@ -205,7 +205,7 @@ class Handshake:
             if not poll_until([self._sync], deadline):
                 raise OperationTimeout(
                     f"container {self._subject} was not created within {timeout:g} s",
-                    hint="a hook or a hanging mount may hold the runtime up; see `docs/debugging.md`",
+                    hint="a hook or a hanging mount may hold the runtime up: docs/debugging.md",
                 )
             chunk = os.read(self._sync, 65536)
             if not chunk:

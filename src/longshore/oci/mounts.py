@@ -22,10 +22,9 @@ def mounts(config: ContainerConfig, host: SpecContext) -> list[MountPoint]:
     """
     found = {mount["destination"]: mount for mount in _standard(config, host)}
     if config.read_only and config.read_only_tmpfs:
+        # Without podman's tmpcopyup: with rootfs=/ it copies a machine's whole /run and /tmp.
         for target in _READ_ONLY_TMPFS:
-            found[target] = _mount(
-                target, "tmpfs", "tmpfs", "rw", "rprivate", "nosuid", "nodev", "tmpcopyup"
-            )
+            found[target] = _mount(target, "tmpfs", "tmpfs", "rw", "rprivate", "nosuid", "nodev")
     for target, source in (
         ("/etc/hostname", host.hostname_path),
         ("/etc/hosts", host.hosts_path),

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         shm_size: int | str | None
         oom_score_adj: int | None
         log_driver: str | None  # k8s-file (also json-file, as podman does), none
-        log_opt: Mapping[str, str] | Iterable[str] | None  # path=, max-size=, tag=
+        log_opt: Mapping[str, str] | Iterable[str] | None  # path=, max-size=
         pidfile: str | PathLike[str] | None
         conmon_pidfile: str | PathLike[str] | None
         cidfile: str | PathLike[str] | None
@@ -173,7 +173,6 @@ class ContainerConfig(Value):
     log_driver: str = ""  # "" is k8s-file
     log_path: str = ""
     log_size_max: int = -1  # bytes; -1 is no limit
-    log_tag: str = ""
     pidfile: str = ""
     conmon_pidfile: str = ""
     cidfile: str = ""

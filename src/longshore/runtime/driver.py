@@ -21,8 +21,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# "I do not know this container": runc and newer crun; crun 1.8 names the file it misses.
-_UNKNOWN = re.compile(r"does not exist|error opening file `[^`]*/status`: No such file")
+# "I do not know this container": runc and newer crun; crun 1.8 names the file or the directory
+# that it misses.
+_UNKNOWN = re.compile(
+    r"does not exist"
+    r"|(?:error opening file `[^`]*/status`|cannot open directory '[^']*'): No such file"
+)
 
 
 class RuntimeState(Value):

@@ -54,10 +54,10 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
     (
         r"cgroups in hybrid mode not supported",
         RuntimeFailed,
-        "crun runs on cgroup v1 or v2, not on a mix: use `--runtime runc`, or boot with one version",
+        "crun runs on cgroup v1 or v2, not on a mix: use `--runtime runc`, or boot with one of them",
     ),
     (
-        r"RLIM|rlimit",
+        r"rlimit.*operation not permitted",
         RuntimeFailed,
         "the process lacks CAP_SYS_RESOURCE: ask for a lower limit, or use another runtime",
     ),
@@ -76,17 +76,21 @@ def explain(name: str, verb: str, subject: str, words: str, *, log: str = "") ->
     preferred because it has the message alone. The first error in it wins.
     """
     said = _first_error(log) or _first_error(words) or words.strip() or "it said nothing"
-    for pattern, kind, hint in _TABLE:
-        if re.search(pattern, said):
-            break
-    else:
-        kind, hint = RuntimeFailed, None
+    matching = (row[1:] for row in _TABLE if re.search(row[0], said))
+    kind, hint = next(matching, (RuntimeFailed, None))
     return kind(f"{name} could not {verb} container {subject}: {said}", hint=hint)
 
 
+# A line of runc's stderr without --log-format (logrus; Go quotes nearly as JSON does).
+_LOGFMT = r'level=error msg=("(?:[^"\\]|\\.)*")'
+
+
 def _first_error(text: str) -> str:
-    """Return the first message of level error in a JSON log (one object a line), else ""."""
+    """Return the first message of level error in a log, a JSON object or logfmt a line, else ""."""
     for line in text.splitlines():
+        logfmt = re.search(_LOGFMT, line)
+        if logfmt is not None:
+            line = f'{{"level": "error", "msg": {logfmt[1]}}}'
         if not line.startswith("{"):
             continue
         entry: Any

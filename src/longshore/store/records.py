@@ -59,6 +59,7 @@ class Run(Value):
     # What somebody asked for and what it may therefore die of: "", stop, escalate, kill, timeout
     intent: str = ""
     intent_signal: int = 0
+    note: str = ""  # what to say of its end
 
 
 class Record(Value):
@@ -159,7 +160,7 @@ class Store:
                         f"{ref!r} is the beginning of {len(found)} containers' ids",
                         hint="write more of the id: " + ", ".join(i[:16] for i in sorted(found)),
                     )
-        # The link is an index, not the truth: a removal that was cut short has taken it away already.
+        # The link is an index, not the truth: a removal that was cut short has taken it away.
         for container_id in self.ids():
             try:
                 if self.peek(container_id).name == ref:
@@ -178,7 +179,7 @@ class Store:
             return None
         try:
             return ExitInfo.from_json(json.loads(data)["exit"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
     # changing
@@ -188,9 +189,10 @@ class Store:
         paths = self.layout.paths(record.id)
         make_directory(paths.home)
         try:
-            # The record first: a name that points to no record is a leftover and may be taken.
-            self.write(record)
+            # What has a record can be locked, so the lock first; and the record before the name: a
+            # name that points to no record is a leftover and may be taken.
             create_exclusive(paths.lock, b"")
+            self.write(record)
             self._take_name(record.name, record.id)
         except BaseException:
             remove_tree(paths.home)
@@ -241,16 +243,16 @@ class Store:
         old = held.record.name
         if name == old:
             return
-        self._take_name(name, held.record.id)
-        held.save(held.record.replace(config=held.record.config.replace(name=name)))
+        # Under the guard: until it is saved, the new name looks like a leftover to others.
+        with self._names_guard(name):
+            self._take_name_guarded(name, held.record.id)
+            held.save(held.record.replace(config=held.record.config.replace(name=name)))
         self._free_name(old, held.record.id)
 
     def keep_exit(self, container_id: str, name: str, info: ExitInfo) -> None:
-        """Keep an exit beyond its container: before the container is removed, and durably."""
+        """Keep an exit beyond its container; written before the container is removed."""
         path = self.layout.exit_record(container_id)
-        write_atomic(
-            path, json.dumps({"name": name, "exit": info.to_json()}).encode(), durable=True
-        )
+        write_atomic(path, json.dumps({"name": name, "exit": info.to_json()}).encode())
         if container_id.startswith("00"):  # about one in 256: cheap, and often enough
             self._forget_exits()
 
@@ -273,31 +275,37 @@ class Store:
         remove_tree(paths.home)
 
     def _take_name(self, name: str, container_id: str) -> None:
-        link = self.layout.name_link(name)
         try:
-            os.symlink(container_id, link)
+            os.symlink(container_id, self.layout.name_link(name))
             return
         except FileExistsError:
             pass
         # Taken, or left over from a creation that was killed. Only this rare case has a lock.
-        guard = f"{self.layout.names}/.guard"
+        with self._names_guard(name):
+            self._take_name_guarded(name, container_id)
+
+    def _names_guard(self, name: str) -> FileLock:
+        guard = f"{self.layout.root}/names.lock"
         if not os.path.exists(guard):
             try:
                 create_exclusive(guard, b"")
             except FileExistsError:
                 pass
-        with FileLock(guard, purpose=f"take the name {name}"):
-            owner = self._owner(name)
-            if owner is not None:
-                raise NameInUse(
-                    f"the name {name!r} is in use by container {owner[:12]}",
-                    hint=f"take another name, or remove it: `longshore rm {name}`",
-                )
-            remove_file(link)
-            try:
-                os.symlink(container_id, link)
-            except FileExistsError as err:
-                raise NameInUse(f"the name {name!r} was taken a moment ago") from err
+        return FileLock(guard, purpose=f"take the name {name}")
+
+    def _take_name_guarded(self, name: str, container_id: str) -> None:
+        link = self.layout.name_link(name)
+        owner = self._owner(name)
+        if owner is not None:
+            raise NameInUse(
+                f"the name {name!r} is in use by container {owner[:12]}",
+                hint=f"take another name, or remove it: `longshore rm {name}`",
+            )
+        remove_file(link)
+        try:
+            os.symlink(container_id, link)
+        except FileExistsError as err:
+            raise NameInUse(f"the name {name!r} was taken a moment ago") from err
 
     def _owner(self, name: str) -> str | None:
         """Return the container that really has a name: its record says so, or is damaged."""
@@ -358,6 +366,13 @@ def _describe(note: str) -> tuple[str, str]:
     return f"process {pid} ({purpose})", moment
 
 
+# What listings compute with, so that one odd record cannot spoil the list of all.
+_KINDS = (
+    ("created_ns", int), ("starts", int), ("name", str), ("error", str), ("exits", tuple),
+    ("config", ContainerConfig), ("status", Status),
+)  # fmt: skip
+
+
 def _parse(data: bytes, path: str, container_id: str) -> Record:
     try:
         raw: Any = json.loads(data)
@@ -368,6 +383,9 @@ def _parse(data: bytes, path: str, container_id: str) -> Record:
         record = Record.from_json(raw)
         if record.id != container_id:
             raise RecordCorrupt(path, f"it is the record of {record.id!r}")
+        for name, kind in _KINDS:
+            if type(getattr(record, name)) is not kind:
+                raise RecordCorrupt(path, f"its {name} is {getattr(record, name)!r}")
         return record
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise RecordCorrupt(path, str(err) or type(err).__name__) from err
