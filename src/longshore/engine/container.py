@@ -262,9 +262,7 @@ class Attendance:
         self._container._attendance = None
         try:
             if self._lease is not None:
-                finishing.after_exit(
-                    self._container._machinery, self._container.id, end_monitor=True
-                )
+                finishing.after_exit(self._container._machinery, self._container.id, attended=True)
         except NoSuchContainer:
             pass  # somebody else removed it
         finally:

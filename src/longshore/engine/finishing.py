@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from longshore.engine.machinery import Machinery
     from longshore.models import ExitInfo
+    from longshore.options import ContainerConfig
     from longshore.store import Record, Run
     from longshore.store.records import Locked
 
@@ -66,7 +67,7 @@ def reconcile(machinery: Machinery, held: Locked) -> Sight | None:
                 status=Status.EXITED, run=_no_actor(record)
             )
         )
-        machinery_leftovers(machinery, record.id)
+        _clear(machinery, record.id, record.config)
         return None
     if sight.status is Status.STOPPED and record.status is not Status.STOPPED:
         if sight.exit is None and sight.monitor is not None:
@@ -153,13 +154,13 @@ def cleanup(machinery: Machinery, held: Locked, *, last: bool = False) -> None:
     runtime = machinery.runtime_of(record)
     if runtime is not None and os.path.exists(runtime.path):
         runtime.delete(record.id)
-    machinery_leftovers(machinery, record.id)
+    _clear(machinery, record.id, record.config)
     Cgroup(machinery.cgroup_layout, run.cgroup).remove()
     if not last:
         held.save(record.replace(status=Status.EXITED))
 
 
-def machinery_leftovers(machinery: Machinery, container_id: str) -> None:
+def _clear(machinery: Machinery, container_id: str, config: ContainerConfig | None) -> None:
     """Unmount and remove the files of a run; the bundle's config and the runtime's log stay."""
     paths = machinery.paths(container_id)
     while os.path.ismount(paths.merged):
@@ -173,8 +174,10 @@ def machinery_leftovers(machinery: Machinery, container_id: str) -> None:
         paths.ctl_fifo,
         f"{bundle}/winsz",
         paths.oom_file,
+        *((config.pidfile, config.conmon_pidfile) if config is not None else ()),
     ):
-        remove_file(path)
+        if path:
+            remove_file(path)
 
 
 def end_tree(machinery: Machinery, cgroup: str) -> None:
@@ -214,20 +217,20 @@ def demolish(machinery: Machinery, held: Locked) -> None:
     record = held.record
     run = record.run
     monitor = run.monitor if run is not None else None
-    _end_monitor(machinery, monitor or find_monitor(machinery, record.id))
+    end_monitor(machinery, monitor or find_monitor(machinery, record.id))
     cgroup = machinery.placement(record.config, record.id).own.path
     runtime = machinery.runtime_of(record)
     end_tree(machinery, cgroup)
     if runtime is not None and os.path.exists(runtime.path):
         runtime.delete(record.id)
     end_tree(machinery, cgroup)
-    machinery_leftovers(machinery, record.id)
+    _clear(machinery, record.id, record.config)
     placement = machinery.placement(record.config, record.id)
     placement.remove()
     placement.remove_monitors()
 
 
-def _end_monitor(machinery: Machinery, monitor: ProcessId | None) -> None:
+def end_monitor(machinery: Machinery, monitor: ProcessId | None) -> None:
     """End a conmon and its exit command (its process group), and wait until it is gone."""
     fd = open_pidfd(monitor)
     if fd is None:
@@ -242,17 +245,18 @@ def _end_monitor(machinery: Machinery, monitor: ProcessId | None) -> None:
         os.close(fd)
 
 
-def after_exit(machinery: Machinery, container_id: str, *, end_monitor: bool = False) -> None:
+def after_exit(machinery: Machinery, container_id: str, *, attended: bool = False) -> None:
     """Do what conmon's exit command is for: write the exit down, clean up, remove if asked.
 
-    ``end_monitor`` also ends a conmon that only waits for that command; never asked by itself.
+    ``attended`` is said by a process that is not that command: it also ends conmon, which would
+    otherwise wait for the command.
     """
     with settled(machinery, container_id, "cleanup") as held:
         if held.record.status is not Status.STOPPED:
             return  # it was started again, or somebody was faster
         cleanup(machinery, held, last=held.record.config.remove)
         if held.record.config.remove:
-            _forget(machinery, held.record, end_monitor=end_monitor)
+            _forget(machinery, held.record, attended=attended)
 
 
 def remove(
@@ -267,7 +271,7 @@ def remove(
                 cleanup(machinery, held, last=True)
             elif record.status not in (Status.CREATED, Status.EXITED):
                 _take_down(machinery, held)
-            _forget(machinery, held.record, end_monitor=True)
+            _forget(machinery, held.record, attended=True)
     except RecordCorrupt:
         if not force:
             raise
@@ -293,15 +297,15 @@ def _take_down(machinery: Machinery, held: Locked) -> None:
     held.save(record.replace(status=Status.EXITED))
 
 
-def _forget(machinery: Machinery, record: Record, *, end_monitor: bool) -> None:
+def _forget(machinery: Machinery, record: Record, *, attended: bool) -> None:
     """Remove a cleaned container's record and files. Its lock is held."""
     if record.exits:
         machinery.store.keep_exit(record.id, record.name, record.exits[-1])
     run = record.run
-    if end_monitor and run is not None and is_alive(run.monitor):
+    if attended and run is not None and is_alive(run.monitor):
         # Its work is done: the exit is written down. Without this it would wait for its exit
         # command, which waits for the lock that we hold.
-        _end_monitor(machinery, run.monitor)
+        end_monitor(machinery, run.monitor)
     machinery.store.remove(record.id, record.name)
     if run is not None:
         machinery.placement(record.config, record.id).remove_monitors()
@@ -317,14 +321,14 @@ def _remove_damaged(machinery: Machinery, container_id: str, deadline: float | N
         machinery.store.remove(container_id, None)
         return
     with lock:
-        _end_monitor(machinery, find_monitor(machinery, container_id))
+        end_monitor(machinery, find_monitor(machinery, container_id))
         config = ContainerConfig(name=container_id)
         placement = machinery.placement(config, container_id)
         end_tree(machinery, placement.own.path)
         for name in _runtime_names(machinery):
             with contextlib.suppress(LongshoreError):
                 machinery.runtime(name).delete(container_id)
-        machinery_leftovers(machinery, container_id)
+        _clear(machinery, container_id, None)
         placement.remove()
         machinery.store.remove(container_id, None)
 

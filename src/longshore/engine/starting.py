@@ -57,6 +57,9 @@ def start(
             return
         if status is Status.STOPPED:
             finishing.cleanup(machinery, held)
+        if held.record.run is not None and status is not Status.INITIALIZED:
+            # The last run's conmon may still wait for its exit command, for which nothing is left.
+            finishing.end_monitor(machinery, held.record.run.monitor)
         trace.mark("lock")
         if status is not Status.INITIALIZED:
             _init(machinery, held, trace, prepared)
@@ -223,6 +226,10 @@ def _remember(machinery: Machinery, held: Locked, pid: int, own: ProcessId | Non
     # conmon's first process has ended, and wrote this file before it did
     data = read_file(machinery.paths(record.id).conmon_pidfile)
     monitor = identify(int(data)) if data is not None and data.strip().isdigit() else None
+    if record.config.pidfile:
+        write_atomic(record.config.pidfile, f"{pid}".encode(), mode=0o644)
+    if record.config.conmon_pidfile and monitor is not None:
+        write_atomic(record.config.conmon_pidfile, f"{monitor.pid}".encode(), mode=0o644)
     held.save(
         record.replace(
             status=Status.INITIALIZED,

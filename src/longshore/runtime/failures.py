@@ -54,7 +54,7 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
     (
         r"cgroups in hybrid mode not supported",
         RuntimeFailed,
-        "crun runs on cgroup v1 or v2, not on a mix: use `--runtime runc`, or boot with one of them",
+        "crun runs on cgroup v1 or v2, not on a mix of both: use `--runtime runc`",
     ),
     (
         r"rlimit.*operation not permitted",
