@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from longshore.engine.trace import Trace
     from longshore.models import ExitInfo
 
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _FORWARDED = (
     signal.SIGHUP,
     signal.SIGINT,
@@ -164,6 +165,9 @@ class _Signals:
             while numbers := signals.read(64):
                 for number in numbers:
                     try:
+                        if number in _ENDING and self._container.drops(number):
+                            # Ctrl-C is meant to end it: as outside of a container, it does
+                            number = signal.SIGKILL
                         self._container.kill(number)
                     except LongshoreError:
                         pass  # it has ended meanwhile

@@ -88,10 +88,11 @@ class Container:
         after = None
         if condition == "next_exit":
             try:
-                after = waiting.ended_runs(self._machinery, self.id)
+                exits = self._machinery.store.peek(self.id).exits
+                after = exits[-1] if exits else None
             except NoSuchContainer:
                 after = None
-        return waiting.await_exit(self._machinery, self.id, timeout=timeout, after_run=after)
+        return waiting.await_exit(self._machinery, self.id, timeout=timeout, after=after)
 
     def stop(
         self,
@@ -118,6 +119,13 @@ class Container:
     def kill(self, signal: str | int = "KILL") -> None:
         """Send a signal to its pid 1, by name or number. RUNNING or PAUSED; does not wait."""
         stopping.send_signal(self._machinery, self.id, _signal_number(signal))
+
+    def drops(self, signal: str | int) -> bool:
+        """Whether the kernel would drop a signal because its pid 1 has no handler for it.
+
+        Outside a pid namespace the signal's default action would be taken (pid_namespaces(7)).
+        """
+        return stopping.drops_default(self._machinery, self.id, _signal_number(signal))
 
     def pause(self) -> None:
         """Freeze all of its processes. RUNNING → PAUSED."""

@@ -182,13 +182,29 @@ def _gone(init: ProcessId | None, seconds: float) -> bool:
 
 
 def _cannot_receive(init: ProcessId | None, number: int) -> bool:
-    """Whether the kernel would drop a signal: init of a pid namespace that neither catches nor
-    blocks it (pid_namespaces(7)), or any process that ignores it."""
-    if init is None:
-        return False
-    masks = signal_masks(init.pid)
-    if masks is None or number in masks.blocked:
+    """Whether the kernel would drop a signal: init of a pid namespace that neither catches, blocks
+    nor waits for it (pid_namespaces(7)), or any process that ignores it."""
+    # Twice, because a process can go into sigwait(3) or come out of it between two looks.
+    return init is not None and _is_deaf(init.pid, number) and _is_deaf(init.pid, number)
+
+
+def _is_deaf(pid: int, number: int) -> bool:
+    masks = signal_masks(pid)
+    if masks is None or masks.waits or number in masks.blocked:
         return False
     if number in masks.ignored:
         return True
     return masks.is_namespace_init and number not in masks.caught
+
+
+def drops_default(machinery: Machinery, container_id: str, number: int) -> bool:
+    """Whether a signal would end any other process, and is dropped because it goes to a pid 1.
+
+    A signal that init ignores on purpose is not meant.
+    """
+    run = machinery.store.peek(container_id).run
+    init = None if run is None else run.init
+    masks = signal_masks(init.pid) if init is not None and is_alive(init) else None
+    if masks is None or not masks.is_namespace_init:
+        return False
+    return number not in masks.caught | masks.blocked | masks.ignored

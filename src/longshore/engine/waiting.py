@@ -26,13 +26,13 @@ def await_exit(
     container_id: str,
     *,
     timeout: float | None = None,
-    after_run: int | None = None,
+    after: ExitInfo | None = None,
 ) -> ExitInfo:
     """Wait until a container has ended and return its durable exit.
 
     A container that has ended already answers at once; one that was never started is waited for.
-    ``timeout`` is in seconds; OperationTimeout changes nothing. ``after_run`` waits for the
-    exit of a later run than that one. NoSuchContainer when it was removed without ever ending.
+    ``timeout`` is in seconds; OperationTimeout changes nothing. ``after`` waits for a later exit
+    than that one. NoSuchContainer when it was removed without ever ending.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
@@ -44,7 +44,7 @@ def await_exit(
                 return kept
             raise
         ended = record.status in (Status.STOPPED, Status.EXITED)
-        if ended and record.exits and (after_run is None or record.starts > after_run):
+        if ended and record.exits and record.exits[-1] != after:
             return record.exits[-1]
         sight = look(machinery, record)
         if sight.interrupted or sight.rebooted:
@@ -95,14 +95,6 @@ def _check(deadline: float | None, timeout: float | None, record: Record) -> Non
             f"container {record.name} has not ended within {timeout:g} s",
             hint="it was left as it is; `stop` ends it",
         )
-
-
-def ended_runs(machinery: Machinery, container_id: str) -> int:
-    """Return the number of the last run that has ended; 0 when none has."""
-    record = machinery.store.peek(container_id)
-    sight = look(machinery, record)
-    live = sight.status in (Status.INITIALIZED, Status.RUNNING, Status.PAUSED)
-    return record.starts - 1 if live else record.starts
 
 
 def await_removal(

@@ -104,6 +104,7 @@ class SignalMasks(Value):
     blocked: frozenset[int]
     ignored: frozenset[int]
     is_namespace_init: bool  # pid 1 of its own pid namespace, for which defaults do not kill
+    waits: bool = False  # it is in sigwait(3), or may be: what it waits for is in none of the sets
 
 
 def signal_masks(pid: int) -> SignalMasks | None:
@@ -111,14 +112,20 @@ def signal_masks(pid: int) -> SignalMasks | None:
     try:
         with open(f"/proc/{pid}/status", "rb") as status:
             text = status.read()
+        with open(f"/proc/{pid}/wchan", "rb") as channel:
+            asleep_in = channel.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    except PermissionError:
+        asleep_in = b""
     masks: dict[bytes, frozenset[int]] = {}
-    is_init = False
+    is_init = runs = False
     for line in text.splitlines():
         key, _, value = line.partition(b":")
         if key == b"NSpid":
             is_init = value.split()[-1] == b"1"
+        elif key == b"State":
+            runs = value.split()[0] == b"R"
         elif key in (b"SigCgt", b"SigBlk", b"SigIgn"):
             bits = int(value, 16)
             masks[key] = frozenset(n + 1 for n in range(64) if bits >> n & 1)
@@ -129,6 +136,9 @@ def signal_masks(pid: int) -> SignalMasks | None:
         blocked=masks[b"SigBlk"],
         ignored=masks[b"SigIgn"],
         is_namespace_init=is_init,
+        # The kernel unblocks what sigwait(3) waits for, for as long as it sleeps there
+        # (kernel/signal.c, do_sigtimedwait). Where it does not say, "0", it may be just that.
+        waits=b"sigtimedwait" in asleep_in or (asleep_in in (b"", b"0") and not runs),
     )
 
 
