@@ -10,10 +10,10 @@ import os
 import signal
 import time
 
-from longshore.engine.observe import Sight, find_monitor, look
+from longshore.engine.observe import Sight, find_monitor, look, read_exit_file
 from longshore.engine.reasons import exit_info
 from longshore.errors import LongshoreError, NoSuchContainer, RecordCorrupt
-from longshore.lifecycle import Op, Status, require
+from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import remove_file, remove_tree
 from longshore.linux.inotify import wait_for
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from longshore.engine.machinery import Machinery
     from longshore.models import ExitInfo
     from longshore.options import ContainerConfig
-    from longshore.store import Record, Run
+    from longshore.store import Record
     from longshore.store.records import Locked
 
 
@@ -62,12 +62,7 @@ def reconcile(machinery: Machinery, held: Locked) -> Sight | None:
         record = held.record
         sight = look(machinery, record, locked=True)
     if sight.rebooted:
-        held.save(
-            record.with_exit(exit_info(record, None, lost="the host was rebooted")).replace(
-                status=Status.EXITED, run=_no_actor(record)
-            )
-        )
-        _clear(machinery, record.id, record.config)
+        _after_reboot(machinery, held)
         return None
     if sight.status is Status.STOPPED and record.status is not Status.STOPPED:
         if sight.exit is None and sight.monitor is not None:
@@ -93,8 +88,22 @@ def await_exit_file(
         os.close(monitor)
 
 
-def _no_actor(record: Record) -> Run | None:
-    return None if record.run is None else record.run.replace(actor=None)
+def _after_reboot(machinery: Machinery, held: Locked) -> None:
+    """Nothing of a run lives after a reboot; an exit that was not written down yet is."""
+    record = held.record
+    run = record.run
+    assert run is not None
+    if record.status in (Status.INITIALIZED, Status.RUNNING, Status.PAUSED):
+        # A run directory that is not a tmpfs still has what conmon wrote, if it came to that.
+        written = read_exit_file(machinery, record.id)
+        lost = "" if written is not None else "the host was rebooted"
+        record = record.with_exit(exit_info(record, written, lost=lost))
+    status = step(record.status, Fact.REBOOTED)
+    held.save(record.replace(status=status, run=run.replace(actor=None)))
+    runtime = machinery.runtime_of(record)
+    if runtime is not None:
+        runtime.forget(record.id)
+    _clear(machinery, record.id, record.config)
 
 
 def _resolve_start(machinery: Machinery, held: Locked, sight: Sight) -> None:

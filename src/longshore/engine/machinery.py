@@ -107,6 +107,7 @@ class Machinery:
             name,
             path,
             state_dir=f"{self.layout.runtimes}/{name}",
+            cache_dir=f"{self.layout.cache}/filters",
             flags=self.settings.runtime_flags,
         )
 

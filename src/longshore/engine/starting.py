@@ -106,7 +106,7 @@ def _init(
             placing = threading.Thread(target=placement.place_monitor, args=(handshake.pid,))
             placing.start()
             try:
-                _make_bundle(machinery, held)
+                token = _make_bundle(machinery, held, runtime)
                 trace.mark("bundle")
             finally:
                 placing.join()
@@ -114,6 +114,8 @@ def _init(
             trace.mark("conmon cgroup")
             pid = handshake.container_pid(machinery.settings.create_timeout)
             trace.mark("runtime create")
+        if token is not None:
+            runtime.learn(token, record.id)
         _remember(machinery, held, pid, own)
         trace.mark("record created")
     except BaseException as error:
@@ -137,8 +139,8 @@ def _begin(machinery: Machinery, held: Locked, trace: Trace) -> None:
     trace.mark("record started")
 
 
-def _make_bundle(machinery: Machinery, held: Locked) -> None:
-    """Mount the root and write the config.json."""
+def _make_bundle(machinery: Machinery, held: Locked, runtime: Runtime) -> str | None:
+    """Mount the root and write the config.json; return what the runtime may `learn` from it."""
     # Imported here, beside the kernel's grace period, and not before conmon is spawned.
     from longshore.engine.context import spec_context
     from longshore.oci.build import build_spec
@@ -146,7 +148,9 @@ def _make_bundle(machinery: Machinery, held: Locked) -> None:
     record = held.record
     root = _mount_root(machinery, held)
     spec = build_spec(record.config, spec_context(machinery, record, root))
+    token = runtime.adapt(spec)
     write_atomic(machinery.paths(record.id).config, json.dumps(spec).encode())
+    return token
 
 
 def _describe(machinery: Machinery, held: Locked, runtime: Runtime) -> Launch:

@@ -117,9 +117,10 @@ def _mount_of(fd: int) -> bytes | int:
 
     The device alone does not: a bind mount of a directory of the same file system has the same one.
     """
-    for line in (read_file(f"/proc/self/fdinfo/{fd}") or b"").splitlines():
-        if line.startswith(b"mnt_id:"):
-            return line
+    with contextlib.suppress(OSError):
+        for line in (read_file(f"/proc/self/fdinfo/{fd}") or b"").splitlines():
+            if line.startswith(b"mnt_id:"):
+                return line
     return os.fstat(fd).st_dev
 
 

@@ -58,6 +58,8 @@ class FileLock:
         self._fd = -1
 
     def __enter__(self) -> Self:
+        if self._fd >= 0:
+            return self  # taken before its ``with`` block, and released by it
         fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         try:
             if not _try(fd):

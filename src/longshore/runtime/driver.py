@@ -14,12 +14,16 @@ import re
 
 from longshore._value import Value
 from longshore.errors import RuntimeFailed
+from longshore.linux.files import remove_tree
 from longshore.linux.procs import Completed, clean_env, run
 from longshore.runtime.failures import explain
+from longshore.runtime.filters import FilterCache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from longshore.oci.schema import Spec
 
 # "I do not know this container": runc and newer crun; crun 1.8 names the file or the directory
 # that it misses.
@@ -40,10 +44,13 @@ class RuntimeState(Value):
 class Runtime:
     """One runtime binary with its state directory; ``name`` is what people call it."""
 
-    __slots__ = ("_global", "name", "path", "state_dir")
+    __slots__ = ("_filters", "_global", "name", "path", "state_dir")
 
-    def __init__(self, name: str, path: str, *, state_dir: str, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, path: str, *, state_dir: str, cache_dir: str, flags: Sequence[str] = ()
+    ) -> None:
         """``state_dir`` is its --root; ``flags`` are more global flags, from the user."""
+        self._filters = FilterCache(cache_dir, path)
         self.name = name
         self.path = path
         self.state_dir = state_dir
@@ -122,6 +129,16 @@ class Runtime:
             container_id,
         )
 
+    # what makes a create faster
+
+    def adapt(self, spec: Spec) -> str | None:
+        """Put into a spec what this runtime has worked out before; a token for `learn`, or None."""
+        return self._filters.give(spec)
+
+    def learn(self, token: str, container_id: str) -> None:
+        """Keep what the runtime has worked out in the create that has just succeeded."""
+        self._filters.keep(token, f"{self.state_dir}/{container_id}")
+
     # calls
 
     def start(self, container_id: str, *, log: str, env: Mapping[str, str] | None = None) -> None:
@@ -161,6 +178,13 @@ class Runtime:
         done = run(argv, env=clean_env())
         if done.returncode != 0 and not _UNKNOWN.search(done.words):
             raise self._failed(done, "delete", container_id, None)
+
+    def forget(self, container_id: str) -> None:
+        """Remove what the runtime keeps of a container, without asking it; for after a reboot.
+
+        Its own `delete --force` would look for a process whose pid is another's by now.
+        """
+        remove_tree(f"{self.state_dir}/{container_id}")
 
     def pause(self, container_id: str) -> None:
         """Freeze every process of a container."""
