@@ -45,3 +45,8 @@ class Placement:
     def remove_monitors(self) -> None:
         """Remove the monitors' cgroup if it is empty."""
         self.monitors.remove()
+
+
+def scope_name(prefix: str, name: str) -> str:
+    """Return the name of a systemd scope (S3); what a scope's cgroup is called below its slice."""
+    return f"{prefix}-{name}.scope"
