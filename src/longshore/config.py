@@ -96,6 +96,8 @@ def _files() -> list[str]:
     """Return the files to read, weakest first (containers.conf(5))."""
     only = os.environ.get("CONTAINERS_CONF")
     if only:
+        if not os.path.exists(only):
+            raise InvalidArgument(f"CONTAINERS_CONF names {only}, which is not there")
         found = [only]
     else:
         found = ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"]

@@ -220,7 +220,7 @@ def test_wait_conditions(engine: Engine, busybox_rootfs: Path) -> None:
     assert [info.code for info in waiter] == [3]
     assert len(box.inspect().exits) == 2
     assert waiter[0] == box.inspect().exits[-1]
-    with pytest.raises(InvalidArgument, match="next_exit"):
+    with pytest.raises(InvalidArgument, match="tired"):
         box.wait(condition="tired")
 
 

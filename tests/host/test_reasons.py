@@ -124,7 +124,8 @@ def test_a_start_that_failed_keeps_its_reason(engine: Engine, busybox_rootfs: Pa
     found = box.inspect()
     assert (found.status, found.exits) == (Status.CREATED, ())
     assert "/bin/nothing" in found.error
-    (busybox_rootfs / "bin/nothing").symlink_to("true")
+    (busybox_rootfs / "bin/nothing").write_text("#!/bin/sh\n")
+    (busybox_rootfs / "bin/nothing").chmod(0o755)
     box.start()
     assert box.wait(30).ok
     assert box.inspect().error == ""

@@ -173,7 +173,8 @@ class Parsed:
 
     def text(self, name: str) -> str:
         """Return a flag's text, or its default."""
-        return self._given.get(name, [self._table[name].default])[0]
+        values = self._given.get(name)  # an empty word given to a list is no value
+        return values[0] if values else self._table[name].default
 
     def maybe(self, name: str) -> str | None:
         """Return a flag's text, or None when it was not given."""

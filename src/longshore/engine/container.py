@@ -5,7 +5,7 @@ from __future__ import annotations
 from longshore.engine import finishing, inspection, starting, stopping, waiting
 from longshore.engine.observe import look
 from longshore.engine.trace import UNTRACED
-from longshore.errors import InvalidArgument, NoSuchContainer
+from longshore.errors import InvalidArgument, NoSuchContainer, RecordCorrupt
 from longshore.lifecycle import Op, Status, require
 from longshore.linux.locks import Lease
 from longshore.models import ContainerId
@@ -162,9 +162,12 @@ class Container:
         """
         try:
             if force:
-                if timeout:
-                    self.stop(timeout)
-                stopping.remove_live(self._machinery, self.id)
+                try:
+                    if timeout:
+                        self.stop(timeout)
+                    stopping.remove_live(self._machinery, self.id)
+                except RecordCorrupt:
+                    pass  # it is taken down from what can be found without its record
             finishing.remove(self._machinery, self.id, force=force)
         except NoSuchContainer:
             if not missing_ok:

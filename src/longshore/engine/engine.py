@@ -83,6 +83,8 @@ class Engine:
         container_id = names.new_id()
         given = options.get("name")
         spec_change = options.pop("spec", None)
+        if options.get("stop_timeout") is None:
+            options["stop_timeout"] = self.settings.stop_timeout
         config = normalize(image, command, options, name=given or names.new_name())
         if config.cgroup_manager == "systemd":
             Machinery(self.settings, cgroup_manager="systemd")  # says that it is to come
@@ -200,6 +202,7 @@ class Engine:
                 except LongshoreError:
                     continue  # it was started, or removed, a moment ago
                 removed.append(found.id)
+        self._machinery.store.sweep()
         return removed
 
     def info(self) -> HostInfo:

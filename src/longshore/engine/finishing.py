@@ -12,7 +12,7 @@ import time
 
 from longshore.engine.observe import Sight, find_monitor, look, read_exit_file
 from longshore.engine.reasons import exit_info
-from longshore.errors import LongshoreError, NoSuchContainer, RecordCorrupt
+from longshore.errors import CommandFailed, LongshoreError, NoSuchContainer, RecordCorrupt
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import remove_file, remove_tree
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from longshore.engine.machinery import Machinery
     from longshore.models import ExitInfo
     from longshore.options import ContainerConfig
+    from longshore.runtime import Runtime
     from longshore.store import Record
     from longshore.store.records import Locked
 
@@ -161,8 +162,8 @@ def cleanup(machinery: Machinery, held: Locked, *, last: bool = False) -> None:
     assert run is not None
     end_tree(machinery, run.cgroup)
     runtime = machinery.runtime_of(record)
-    if runtime is not None and os.path.exists(runtime.path):
-        runtime.delete(record.id)
+    if runtime is not None:
+        _delete(runtime, record.id)
     _clear(machinery, record.id, record.config)
     Cgroup(machinery.cgroup_layout, run.cgroup).remove()
     if not last:
@@ -221,6 +222,14 @@ def end_tree(machinery: Machinery, cgroup: str) -> None:
         tree_pids = tree.processes() if pidfds else set[int]()
 
 
+def _delete(runtime: Runtime, container_id: str) -> None:
+    """Let the runtime forget a container whose processes are gone; do it for one that cannot."""
+    try:
+        runtime.delete(container_id)
+    except (CommandFailed, OSError):
+        remove_tree(f"{runtime.state_dir}/{container_id}")
+
+
 def demolish(machinery: Machinery, held: Locked) -> None:
     """Take back a run by force, however far it came: conmon, processes, runtime state, mounts."""
     record = held.record
@@ -230,8 +239,8 @@ def demolish(machinery: Machinery, held: Locked) -> None:
     cgroup = machinery.placement(record.config, record.id).own.path
     runtime = machinery.runtime_of(record)
     end_tree(machinery, cgroup)
-    if runtime is not None and os.path.exists(runtime.path):
-        runtime.delete(record.id)
+    if runtime is not None:
+        _delete(runtime, record.id)
     end_tree(machinery, cgroup)
     _clear(machinery, record.id, record.config)
     placement = machinery.placement(record.config, record.id)
@@ -331,15 +340,30 @@ def _remove_damaged(machinery: Machinery, container_id: str, deadline: float | N
         return
     with lock:
         end_monitor(machinery, find_monitor(machinery, container_id))
-        config = ContainerConfig(name=container_id)
+        config = ContainerConfig(
+            name=container_id, cgroup_parent=_known_parent(machinery, container_id)
+        )
         placement = machinery.placement(config, container_id)
         end_tree(machinery, placement.own.path)
         for name in _runtime_names(machinery):
             with contextlib.suppress(LongshoreError):
                 machinery.runtime(name).delete(container_id)
+            remove_tree(f"{machinery.layout.runtimes}/{name}/{container_id}")  # a runtime by path
         _clear(machinery, container_id, None)
         placement.remove()
         machinery.store.remove(container_id, None)
+
+
+def _known_parent(machinery: Machinery, container_id: str) -> str:
+    """Return the cgroup parent that the runtime was told; "" when that cannot be read either."""
+    import json
+
+    try:
+        with open(machinery.paths(container_id).config, encoding="utf-8") as file:
+            path = json.load(file)["linux"]["cgroupsPath"]
+        return os.path.dirname(os.path.dirname(path)) if f"/{container_id}/" in path else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _runtime_names(machinery: Machinery) -> list[str]:

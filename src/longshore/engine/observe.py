@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from longshore._value import Value
+from longshore.errors import CommandFailed
 from longshore.lifecycle import Fact, Status, step
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import read_file
@@ -83,8 +84,11 @@ def _look_at_start(
         return Sight(status=status, exit=written, interrupted=True)
     runtime = machinery.runtime_of(record)
     state = None
-    if runtime is not None and os.path.exists(runtime.path):
-        state = runtime.state(record.id)
+    if runtime is not None:
+        try:
+            state = runtime.state(record.id)
+        except CommandFailed:
+            pass  # missing or broken: what it made is found in its cgroup and taken away
     monitor = run.monitor or find_monitor(machinery, record.id)
     monitor = monitor if is_alive(monitor) else None
     if state is None or state.pid <= 0 or state.status not in ("created", "running", "paused"):

@@ -23,6 +23,8 @@ def decide(
     A code above 128 is taken for a signal, as a shell would; conmon writes 137 both for
     ``exit 137`` and for SIGKILL, so this is a reading, not a fact.
     """
+    if code < 0 and not timed_out:
+        return ExitReason.MONITOR_LOST, None
     number = code - 128 if 128 < code <= 192 else None
     if timed_out or intent == "timeout":
         return ExitReason.TIMEOUT, _SIGKILL if timed_out else number
@@ -32,10 +34,10 @@ def decide(
         return ExitReason.STOPPED, number
     if intent == "stop":
         return ExitReason.STOPPED, number
-    if oom_kills and number == _SIGKILL:
-        return ExitReason.OOM_KILLED, number
     if intent == "kill" and number == intent_signal:
         return ExitReason.KILLED, number
+    if oom_kills and number == _SIGKILL:
+        return ExitReason.OOM_KILLED, number
     if number is not None:
         return ExitReason.SIGNALED, number
     return ExitReason.EXITED, None
@@ -68,6 +70,7 @@ def exit_info(
         timed_out = code == -1 and record.config.run_timeout > 0
         if timed_out:
             code = 128 + _SIGKILL
+        lost = "conmon could not tell the exit code" if code < 0 else lost
         reason, number = decide(
             code,
             intent=run.intent,

@@ -8,7 +8,7 @@ import time
 from longshore._value import Value
 from longshore.engine import finishing
 from longshore.engine.waiting import await_exit
-from longshore.errors import LongshoreError, RuntimeFailed
+from longshore.errors import CommandFailed, LongshoreError, RuntimeFailed
 from longshore.lifecycle import Op, Status, require
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.processes import ProcessId, is_alive, open_pidfd, signal_masks
@@ -118,7 +118,14 @@ def kill_now(machinery: Machinery, record: Record) -> None:
     assert run is not None
     _signal(machinery, record, _SIGKILL, everyone=os.geteuid() == 0)
     timeout = machinery.settings.kill_timeout
-    if not _gone(run.init, timeout):
+    # A pause that comes between freezes it with the signal pending (cgroup v1): thaw it again.
+    patience = 0.1
+    while not _gone(run.init, min(patience, timeout)):
+        Cgroup(machinery.cgroup_layout, f"{run.cgroup}/container").thaw()
+        if patience >= timeout:
+            break
+        patience *= 2
+    if not _gone(run.init, 0):
         raise LongshoreError(
             f"container {record.name} has not ended {timeout:g} s after SIGKILL",
             hint="a process in uninterruptible sleep (state D) can do this; try again later",
@@ -148,7 +155,10 @@ def remove_live(machinery: Machinery, container_id: str) -> None:
         if not is_alive(run.monitor):
             return  # nobody will say how it ended: `finishing.remove` takes it down by force
         held.save(record.replace(run=run.replace(intent="kill", intent_signal=_SIGKILL)))
-    kill_now(machinery, record)
+    try:
+        kill_now(machinery, record)
+    except CommandFailed:
+        pass  # its runtime is missing or broken: `finishing.remove` does without it
 
 
 def _signal(machinery: Machinery, record: Record, number: int, *, everyone: bool = False) -> None:

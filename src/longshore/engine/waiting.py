@@ -7,7 +7,7 @@ import time
 
 from longshore.engine import finishing
 from longshore.engine.observe import look
-from longshore.errors import NoSuchContainer, OperationTimeout
+from longshore.errors import Busy, NoSuchContainer, OperationTimeout
 from longshore.lifecycle import Status
 from longshore.linux.inotify import IN_DELETE, IN_DELETE_SELF, IN_MOVED_TO, Inotify
 from longshore.linux.processes import open_pidfd
@@ -48,24 +48,27 @@ def await_exit(
             return record.exits[-1]
         sight = look(machinery, record)
         if sight.interrupted or sight.rebooted:
-            _settle(machinery, container_id)
+            _settle(machinery, container_id, deadline)
+            _check(deadline, timeout, record)
             continue
         if sight.status is Status.STOPPED and record.status is not Status.STOPPED:
             finishing.await_exit_file(machinery, container_id, sight, deadline)
-            _settle(machinery, container_id)
+            _settle(machinery, container_id, deadline)
             _check(deadline, timeout, record)
             continue
         _sleep(machinery, record, sight, deadline)
         _check(deadline, timeout, record)
 
 
-def _settle(machinery: Machinery, container_id: str) -> None:
+def _settle(machinery: Machinery, container_id: str, deadline: float | None) -> None:
     """Let the exit be written down, by us or by whoever is faster."""
     try:
-        with finishing.settled(machinery, container_id, "wait"):
+        with finishing.settled(machinery, container_id, "wait", deadline=deadline):
             pass
     except NoSuchContainer:
         pass  # removed meanwhile: its exit record is looked at next
+    except Busy:
+        pass  # until the deadline, which the caller looks at next
 
 
 def _sleep(machinery: Machinery, record: Record, sight: Sight, deadline: float | None) -> None:

@@ -106,7 +106,7 @@ class Cgroup:
             except FileNotFoundError:
                 os.makedirs(directory, 0o755, exist_ok=True)
             except FileExistsError:
-                continue
+                pass
             if "cpuset" in hierarchy.controllers:
                 _inherit_cpuset(hierarchy.mount, directory)
 
@@ -155,14 +155,18 @@ class Cgroup:
         return None if not text else text == "1"
 
     def thaw(self) -> None:
-        """Let its processes go on; a cgroup that is not frozen, or not there, is fine."""
+        """Let its processes go on, those below it too; not frozen, or not there, is fine."""
+        # what froze a cgroup itself is not undone by thawing the one above it
         freezer = self.layout.v1("freezer")
         unified = self.layout.unified
-        with contextlib.suppress(FileNotFoundError):
-            if freezer is not None:
-                _write(self._in(freezer), "freezer.state", "THAWED")
-            elif unified is not None:
-                _write(self._in(unified), "cgroup.freeze", "0")
+        if freezer is not None:
+            for directory in _below(self._in(freezer)):
+                with contextlib.suppress(FileNotFoundError):
+                    _write(directory, "freezer.state", "THAWED")
+        elif unified is not None:
+            for directory in _below(self._in(unified)):
+                with contextlib.suppress(FileNotFoundError):
+                    _write(directory, "cgroup.freeze", "0")
 
     def oom_kills(self) -> int | None:
         """Return how many of its processes the kernel killed for memory; None if not counted."""

@@ -112,12 +112,13 @@ def signal_masks(pid: int) -> SignalMasks | None:
     try:
         with open(f"/proc/{pid}/status", "rb") as status:
             text = status.read()
-        with open(f"/proc/{pid}/wchan", "rb") as channel:
-            asleep_in = channel.read()
+        try:
+            with open(f"/proc/{pid}/wchan", "rb") as channel:
+                asleep_in = channel.read()
+        except PermissionError:
+            asleep_in = b""
     except (FileNotFoundError, ProcessLookupError):
         return None
-    except PermissionError:
-        asleep_in = b""
     masks: dict[bytes, frozenset[int]] = {}
     is_init = runs = False
     for line in text.splitlines():

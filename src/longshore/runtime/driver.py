@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # "I do not know this container": runc and newer crun; crun 1.8 names the file or the directory
 # that it misses.
-_UNKNOWN = re.compile(
+_UNKNOWN = (
     r"does not exist"
     r"|(?:error opening file `[^`]*/status`|cannot open directory '[^']*'): No such file"
 )
@@ -150,7 +150,7 @@ class Runtime:
         argv = self._argv(self.state_args(container_id), None)
         done = run(argv, env=clean_env())
         if done.returncode != 0:
-            if _UNKNOWN.search(done.words):
+            if re.search(_UNKNOWN, done.words):
                 return None
             raise self._failed(done, "state", container_id, None)
         try:
@@ -176,7 +176,7 @@ class Runtime:
         """Delete what the runtime keeps; what it does not know is fine."""
         argv = self._argv(self.delete_args(container_id, force=force), None)
         done = run(argv, env=clean_env())
-        if done.returncode != 0 and not _UNKNOWN.search(done.words):
+        if done.returncode != 0 and not re.search(_UNKNOWN, done.words):
             raise self._failed(done, "delete", container_id, None)
 
     def forget(self, container_id: str) -> None:

@@ -52,17 +52,17 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
         "the memory limit leaves no room for the runtime itself: ask for more",
     ),
     (
-        r"cgroups in hybrid mode not supported",
+        r"(?i)cgroups in hybrid mode not supported",
         RuntimeFailed,
         "crun runs on cgroup v1 or v2, not on a mix of both: use `--runtime runc`",
     ),
     (
-        r"rlimit.*operation not permitted",
+        r"(?i)rlimit.*operation not permitted",
         RuntimeFailed,
         "the process lacks CAP_SYS_RESOURCE: ask for a lower limit, or use another runtime",
     ),
     (
-        r"mkdir.*(?:cgroup).*(?:permission denied|read-only)",
+        r"(?i)mkdir.*cgroup.*(?:permission denied|read-only)",
         RuntimeFailed,
         "the cgroup tree is not writable here: run as root, or with a delegated cgroup",
     ),

@@ -15,7 +15,6 @@ from longshore.errors import Busy, NameInUse, NoSuchContainer, RecordCorrupt, St
 from longshore.lifecycle import Status
 from longshore.linux.files import (
     create_exclusive,
-    make_directory,
     read_file,
     remove_file,
     remove_tree,
@@ -186,17 +185,46 @@ class Store:
 
     def create(self, record: Record) -> None:
         """Write a new container's record and take its name. NameInUse leaves nothing behind."""
-        paths = self.layout.paths(record.id)
-        make_directory(paths.home)
+        home = self.layout.paths(record.id).home
+        # Whole or not there: what a killed creation leaves is no container; `sweep` takes it away.
+        staging = f"{self.layout.containers}/.{os.getpid()}.{record.id}"
         try:
-            # What has a record can be locked, so the lock first; and the record before the name: a
-            # name that points to no record is a leftover and may be taken.
-            create_exclusive(paths.lock, b"")
-            self.write(record)
+            os.mkdir(staging, 0o700)
+            create_exclusive(f"{staging}/lock", b"")
+            self._write(record, f"{staging}/record.json")
+            os.rename(staging, home)
+            # The name last: one that points to no record is a leftover and may be taken.
             self._take_name(record.name, record.id)
         except BaseException:
-            remove_tree(paths.home)
+            remove_tree(staging)
+            remove_tree(home)
             raise
+
+    def sweep(self) -> None:
+        """Take away what killed creations, renamings and removals left: nobody else looks at it."""
+        for entry in os.listdir(self.layout.containers):
+            pid = entry.partition(".")[2].partition(".")[0]
+            left_by_creation = pid.isdigit() and not os.path.exists(f"/proc/{pid}")
+            # a home comes with its record, and the record goes first
+            is_home = len(entry) == 64
+            left_by_removal = is_home and not os.path.exists(self.layout.paths(entry).record)
+            if left_by_creation or left_by_removal:
+                remove_tree(f"{self.layout.containers}/{entry}")
+        for name in os.listdir(self.layout.names):
+            if self._owner(name) is not None:
+                continue
+            target = os.readlink(self.layout.name_link(name))
+            try:
+                # a renaming has taken its new name already, and holds this lock
+                with self.lock_only(target, "sweep", time.monotonic()), self._names_guard("sweep"):
+                    if self._owner(name) is None:
+                        self._free_name(name, target)
+            except NoSuchContainer:
+                with self._names_guard("sweep"):
+                    if self._owner(name) is None:
+                        self._free_name(name, target)
+            except Busy:
+                continue
 
     def locked(self, container_id: str, purpose: str, *, deadline: float | None = None) -> Locked:
         """Lock one container and read its record; use as ``with store.locked(…) as held:``.
@@ -211,14 +239,21 @@ class Store:
             raise
 
     def lock_only(self, container_id: str, purpose: str, deadline: float | None = None) -> FileLock:
-        """Lock a container whose record may be damaged; for its removal."""
+        """Lock a container whose record may be damaged or missing; use it as `locked`."""
         return self._lock(container_id, purpose, deadline)
 
     def _lock(self, container_id: str, purpose: str, deadline: float | None) -> FileLock:
-        lock = FileLock(self.layout.paths(container_id).lock, purpose=purpose, deadline=deadline)
+        paths = self.layout.paths(container_id)
+        lock = FileLock(paths.lock, purpose=purpose, deadline=deadline)
         try:
-            return lock.__enter__()
-        except FileNotFoundError as err:
+            try:
+                return lock.__enter__()
+            except FileNotFoundError:
+                if not os.path.exists(paths.record):  # the last thing of a container to go
+                    raise
+                create_exclusive(paths.lock, b"")
+                return lock.__enter__()
+        except (FileNotFoundError, FileExistsError) as err:
             raise NoSuchContainer(f"there is no container {container_id[:12]}") from err
         except LockBusy as err:
             holder, since = _describe(err.holder)
@@ -226,8 +261,10 @@ class Store:
 
     def write(self, record: Record) -> None:
         """Put a record on disk in one step. The caller holds the lock, or nobody knows it yet."""
+        self._write(record, self.layout.paths(record.id).record)
+
+    def _write(self, record: Record, path: str) -> None:
         data = {"format": FORMAT, **record.to_json()}
-        path = self.layout.paths(record.id).record
         try:
             write_atomic(path, json.dumps(data).encode())
         except FileNotFoundError:
@@ -244,7 +281,7 @@ class Store:
         if name == old:
             return
         # Under the guard: until it is saved, the new name looks like a leftover to others.
-        with self._names_guard(name):
+        with self._names_guard(f"take the name {name}"):
             self._take_name_guarded(name, held.record.id)
             held.save(held.record.replace(config=held.record.config.replace(name=name)))
         self._free_name(old, held.record.id)
@@ -281,17 +318,17 @@ class Store:
         except FileExistsError:
             pass
         # Taken, or left over from a creation that was killed. Only this rare case has a lock.
-        with self._names_guard(name):
+        with self._names_guard(f"take the name {name}"):
             self._take_name_guarded(name, container_id)
 
-    def _names_guard(self, name: str) -> FileLock:
+    def _names_guard(self, purpose: str) -> FileLock:
         guard = f"{self.layout.root}/names.lock"
         if not os.path.exists(guard):
             try:
                 create_exclusive(guard, b"")
             except FileExistsError:
                 pass
-        return FileLock(guard, purpose=f"take the name {name}")
+        return FileLock(guard, purpose=purpose)
 
     def _take_name_guarded(self, name: str, container_id: str) -> None:
         link = self.layout.name_link(name)

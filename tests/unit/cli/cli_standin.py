@@ -42,6 +42,7 @@ class StandIn:
         self.records: list[LogRecord] = []
         self.failure: LongshoreError | None = None  # of every start
         self.until: threading.Event | None = None  # what output goes on until
+        self.dropped: set[int] = set()  # signals that pid 1 has no handler for
         self.exit = ended(7)  # of every run
         self.settings = Settings(root="/r", run_root="/s")
 
@@ -106,6 +107,9 @@ class StandInContainer:
     def stop(self, timeout: float | None = None) -> ExitInfo | None:
         self._ask("stop", timeout)
         return None
+
+    def drops(self, signal: int) -> bool:
+        return signal in self._engine.dropped
 
     def kill(self, signal: int) -> None:
         if self._one.status is not Status.RUNNING and self._engine.until is None:

@@ -97,6 +97,21 @@ def test_signals_go_to_the_container(shell: Shell, number: signal.Signals) -> No
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(
+    ("number", "sent"), [(signal.SIGINT, signal.SIGKILL), (signal.SIGUSR1, signal.SIGUSR1)]
+)
+def test_a_signal_that_ends_elsewhere_ends_a_deaf_container(
+    shell: Shell, number: signal.Signals, sent: signal.Signals
+) -> None:
+    shell.engine.until = threading.Event()
+    shell.engine.dropped = {number}
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
+    timer.start()
+    shell("run", "--name", "box", *ROOT, "sh")
+    timer.join()
+    assert ("kill", "box", sent) in shell.engine.asked
+
+
 def test_signals_that_were_ignored_stay_so(shell: Shell) -> None:
     before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
