@@ -48,6 +48,9 @@ class Settings(Value):
     stop_timeout: float = 10.0  # seconds
     create_timeout: float = 240.0  # seconds; the time that a runtime has to create a container
     kill_timeout: float = 5.0  # seconds; the time that the kernel has to finish a SIGKILL
+    # seconds; how long an operation waits for another one on the same container, then it is Busy.
+    # Longer than any operation that works: each call of a runtime ends within create_timeout.
+    busy_timeout: float = 300.0
 
 
 _DATA_HOME = "longshore"

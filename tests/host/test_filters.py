@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import binascii
+import struct
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,16 @@ def test_the_kept_filter_is_the_runtime_s_own(
     assert modes == ["2", "2"]
     # runc keeps no program to show, and is given none
     assert len(programs) in (0, 2) and len(set(programs)) <= 1
+
+
+def test_a_caller_s_own_program_is_not_kept_for_others(
+    engine: Engine, busybox_rootfs: Path
+) -> None:
+    allow = binascii.b2a_base64(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000), newline=False)
+    engine.run(
+        command=["true"],
+        rootfs=busybox_rootfs,
+        annotations={"run.oci.seccomp_bpf_data": allow.decode()},
+    )
+    kept = Path(engine.settings.run_root, "cache", "filters")
+    assert not kept.exists() or not list(kept.iterdir())

@@ -30,6 +30,7 @@ from hostlife import (
 from longshore import Container, Engine
 from longshore.errors import LongshoreError, NoSuchContainer
 from longshore.lifecycle import Status
+from longshore.linux.processes import identify
 from longshore.models import ExitReason
 
 KILLED = -signal.SIGKILL
@@ -42,7 +43,13 @@ def is_truthful(engine: Engine) -> None:
         assert found.status is not Status.DAMAGED
         assert (found.pid is not None) or found.status not in LIVE
         if found.pid is not None:
-            assert found.id in Path(f"/proc/{found.pid}/cgroup").read_text()
+            with contextlib.suppress(OSError):  # it ended since
+                cgroups = Path(f"/proc/{found.pid}/cgroup").read_text()
+                assert found.id in cgroups or identify(found.pid) is None or is_zombie(found.pid)
+
+
+def is_zombie(pid: int) -> bool:
+    return ") Z " in Path(f"/proc/{pid}/stat").read_text()
 
 
 def nothing_is_left(host: hostkit.Host, dirs: tuple[Path, Path]) -> None:
@@ -74,7 +81,8 @@ def test_start_killed_at_every_mark(
             box.start()  # needs no repair
             assert box.inspect().status is Status.RUNNING
             ended = box.stop(0)
-            assert ended and ended.reason is ExitReason.STOP_ESCALATED
+            # a conmon that could not tell its starter may end a moment after it was looked at
+            assert ended and ended.reason in (ExitReason.STOP_ESCALATED, ExitReason.MONITOR_LOST)
             box.remove()
         else:
             box.remove(force=True)

@@ -269,7 +269,7 @@ def test_until_ends_a_log_that_does_not(monitor: Monitor) -> None:
     assert time.time_ns() >= now + SECOND // 20
 
 
-def test_a_wake_that_stays_readable_does_not_make_it_spin(
+def test_a_wake_that_ended_takes_out_is_not_looked_at_any_more(
     monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
@@ -279,6 +279,8 @@ def test_a_wake_that_stays_readable_does_not_make_it_spin(
     def ended() -> bool:
         nonlocal asked
         asked += 1
+        if always in wakes:
+            wakes.remove(always)
         return monitor.over
 
     def finish() -> None:
@@ -286,8 +288,9 @@ def test_a_wake_that_stays_readable_does_not_make_it_spin(
         monitor.write(line(1))
         monitor.end()
 
+    wakes = [always, monitor.wake]
     thread = in_background(finish)
-    found = list(follow(str(monitor.path), ended=ended, wake_fds=[always, monitor.wake]))
+    found = list(follow(str(monitor.path), ended=ended, wake_fds=wakes))
     thread.join()
     os.close(always)
     assert found == [line(1)]

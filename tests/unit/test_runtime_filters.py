@@ -91,12 +91,17 @@ def test_another_binary_makes_its_own(cache: FilterCache, tmp_path: Path) -> Non
     assert cache.give(spec_with(PROFILE)) is not None
 
 
-def test_a_caller_s_own_annotation_stays(cache: FilterCache, tmp_path: Path) -> None:
-    learned(cache, tmp_path)
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", ["run.oci.seccomp_bpf_data", "run.oci.handler"])
+def test_what_a_caller_tells_the_runtime_is_neither_changed_nor_learned(
+    cache: FilterCache, tmp_path: Path, known: bool, name: str
+) -> None:
+    if known:
+        learned(cache, tmp_path)
     spec = spec_with(PROFILE)
-    spec["annotations"] = {"run.oci.seccomp_bpf_data": "mine"}
-    cache.give(spec)
-    assert spec["annotations"] == {"run.oci.seccomp_bpf_data": "mine"}
+    spec["annotations"] = {name: "mine"}
+    assert cache.give(spec) is None  # no token: a program of the caller's is not the profile's
+    assert spec["annotations"] == {name: "mine"}
 
 
 @pytest.mark.parametrize("program", [None, b"", b"1234567"])

@@ -21,7 +21,7 @@ from longshore.cli.flags import (
     UINT,
     Flag,
 )
-from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
+from longshore.errors import HostUnsupported, InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -283,30 +283,6 @@ def _patch(path: str) -> Mapping[str, Any]:
 
 
 def make(engine: Engine, parsed: Parsed, argv: Sequence[str]) -> Container:
-    """Create the container that a command line asks for, and write its cidfile."""
+    """Create the container that a command line asks for."""
     image, command, options = options_of(parsed, argv)
-    container = engine.create(image, command or None, **options)
-    cidfile = options.get("cidfile")
-    if cidfile:
-        try:
-            _write_new(str(cidfile), container.id)
-        except OSError as err:
-            error = LongshoreError(f"cannot write the cidfile {cidfile}: {err.strerror}")
-            try:
-                container.remove(force=True, missing_ok=True)
-            except LongshoreError as more:
-                error.add_note(f"container {container.id} could not be removed: {more}")
-            raise error from err
-    return container
-
-
-def _write_new(path: str, text: str) -> None:
-    """Write a file that must not exist; a reader sees all of it or nothing."""
-    draft = f"{path}.{os.getpid()}"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        with open(fd, "w", encoding="ascii") as file:
-            file.write(text)
-        os.link(draft, path)
-    finally:
-        os.unlink(draft)
+    return engine.create(image, command or None, **options)

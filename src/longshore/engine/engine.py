@@ -12,6 +12,7 @@ from longshore.engine.machinery import Machinery
 from longshore.engine.trace import UNTRACED
 from longshore.errors import ContainerFailed, InvalidArgument, LongshoreError, OperationTimeout
 from longshore.lifecycle import Op, Status, permitted
+from longshore.linux.files import create_exclusive
 from longshore.models import ExitReason, RunResult
 from longshore.options import normalize
 from longshore.store import Record
@@ -79,13 +80,27 @@ class Engine:
         Every option is checked before anything is touched (InvalidArgument, HostUnsupported);
         NameInUse leaves nothing behind. ``rootfs=`` stands for an image.
         """
+        return self._create(image, command, options)
+
+    def _create(
+        self,
+        image: str | None,
+        command: Sequence[str] | None,
+        options: CreateOptions,
+        *,
+        whole_log: bool = False,
+    ) -> Container:
         machinery = self._machinery
         container_id = names.new_id()
         given = options.get("name")
         spec_change = options.pop("spec", None)
         if options.get("stop_timeout") is None:
             options["stop_timeout"] = self.settings.stop_timeout
+        if not options.get("log_driver") and self.settings.log_driver in ("k8s-file", "none"):
+            options["log_driver"] = self.settings.log_driver  # others are not there yet
         config = normalize(image, command, options, name=given or names.new_name())
+        if whole_log:
+            config = config.replace(log_driver="k8s-file", log_size_max=0)  # 0 is no limit
         if config.cgroup_manager == "systemd":
             Machinery(self.settings, cgroup_manager="systemd")  # says that it is to come
         if config.runtime:
@@ -104,7 +119,16 @@ class Engine:
                 if given or attempt == 99:
                     raise
                 config = config.replace(name=names.new_name())
-        return Container(machinery, container_id)
+        container = Container(machinery, container_id)
+        if config.cidfile:
+            try:
+                create_exclusive(config.cidfile, container_id.encode(), mode=0o644)
+            except OSError as err:
+                container.remove()
+                raise InvalidArgument(
+                    f"cannot write the cidfile {config.cidfile}: {err.strerror}"
+                ) from err
+        return container
 
     def run(
         self,
@@ -124,32 +148,46 @@ class Engine:
         reason TIMEOUT. With ``check``, anything but exit code 0 raises ContainerFailed, which
         carries the result. An exception of any kind leaves no container behind.
         """
-        if options.get("log_driver") == "none":
+        if options.get("log_driver") == "none" or options.get("log_opt"):
             raise InvalidArgument(
-                "run() returns what the log has, and log_driver='none' keeps none",
-                hint="leave log_driver out, or use create() and start()",
+                "run() returns what the log has, all of it: it takes no log_driver='none' and no "
+                "log_opt",
+                hint="leave them out, or use create() and start()",
             )
+        from longshore.monitor.logs import capture
+
         if input is not None:
             options["interactive"] = True
         options["remove"] = True  # by the exit command, if this process is killed
         deadline = None if timeout is None else time.monotonic() + timeout
-        container = self.create(image, command, **options)
+        container = self._create(image, command, options, whole_log=True)
         trace.mark("create")
+        log = -1
         try:
             with container.attended():
                 container.start(trace=trace)
+                # Held open, so that it can be read whoever removes the container meanwhile.
+                log = os.open(self._machinery.paths(container.id).log, os.O_RDONLY | os.O_CLOEXEC)
                 if input is not None:
                     from longshore.engine import streams
 
                     streams.feed(self._machinery, container.id, input, deadline)
                 info = self._await(container, deadline)
                 trace.mark("run")
-                stdout, stderr = self._output(container)
+                stdout, stderr = capture(f"/proc/self/fd/{log}")
                 trace.mark("output")
             trace.mark("clean up")
+        except BaseException as error:
+            try:
+                container.remove(force=True, missing_ok=True)
+            except (LongshoreError, OSError) as more:
+                error.add_note(f"and container {container.id[:12]} could not be removed: {more}")
+            raise
         finally:
-            container.remove(force=True, missing_ok=True)
-            trace.mark("remove")
+            if log >= 0:
+                os.close(log)
+        container.remove(force=True, missing_ok=True)
+        trace.mark("remove")
         result = RunResult(stdout=stdout, stderr=stderr, exit=info)
         if check and not info.ok:
             raise _failed(result, command)
@@ -163,12 +201,6 @@ class Engine:
             from longshore.engine import stopping
 
             return stopping.time_out(self._machinery, container.id)
-
-    def _output(self, container: Container) -> tuple[bytes, bytes]:
-        from longshore.monitor.logs import capture
-
-        config = self._machinery.store.peek(container.id).config
-        return capture(config.log_path or self._machinery.paths(container.id).log)
 
     def get(self, ref: str) -> Container:
         """Return the container with this name, id, or unambiguous beginning of an id."""

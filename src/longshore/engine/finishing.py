@@ -12,7 +12,13 @@ import time
 
 from longshore.engine.observe import Sight, find_monitor, look, read_exit_file
 from longshore.engine.reasons import exit_info
-from longshore.errors import CommandFailed, LongshoreError, NoSuchContainer, RecordCorrupt
+from longshore.errors import (
+    CommandFailed,
+    LongshoreError,
+    NoSuchContainer,
+    OperationTimeout,
+    RecordCorrupt,
+)
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import remove_file, remove_tree
@@ -41,8 +47,16 @@ def settled(
     purpose: str,
     *,
     deadline: float | None = None,
+    impatient: bool = False,
 ) -> Generator[Locked]:
-    """Lock a container and bring its record up to date with the facts before the body runs."""
+    """Lock a container and bring its record up to date with the facts before the body runs.
+
+    Busy when another operation holds it until the deadline (by default that of the settings);
+    OperationTimeout when conmon does not say until then how it ended. ``impatient`` gives conmon
+    no longer than a SIGKILL takes, and ends it then: what it did not say is MONITOR_LOST.
+    """
+    if deadline is None:
+        deadline = time.monotonic() + machinery.settings.busy_timeout
     while True:
         held = machinery.store.locked(container_id, purpose, deadline=deadline)
         with held:
@@ -51,7 +65,18 @@ def settled(
                 yield held
                 return
         # Its program has ended and conmon is about to say how: not under the lock.
-        await_exit_file(machinery, container_id, sight)
+        patience = time.monotonic() + machinery.settings.kill_timeout
+        await_exit_file(
+            machinery, container_id, sight, min(deadline, patience) if impatient else deadline
+        )
+        if impatient and time.monotonic() >= patience:
+            end_monitor(machinery, sight.monitor)
+        elif time.monotonic() >= deadline:
+            conmon = sight.monitor.pid if sight.monitor is not None else 0
+            raise OperationTimeout(
+                f"conmon (process {conmon}) has not said how container {container_id[:12]} ended",
+                hint="it may be stopped or hang; `longshore rm --force` ends it",
+            )
 
 
 def reconcile(machinery: Machinery, held: Locked) -> Sight | None:
@@ -66,7 +91,10 @@ def reconcile(machinery: Machinery, held: Locked) -> Sight | None:
         _after_reboot(machinery, held)
         return None
     if sight.status is Status.STOPPED and record.status is not Status.STOPPED:
-        if sight.exit is None and sight.monitor is not None:
+        # A conmon that could not tell its starter of its success ends without a word, and waits for
+        # its exit command, which may be this very process: it would wait for ever in turn.
+        silent = sight.monitor is None or sight.monitor.pid == os.getppid()
+        if sight.exit is None and not silent:
             return sight
         _write_exit(machinery, held, sight)
     elif sight.status is not record.status:
@@ -112,8 +140,11 @@ def _resolve_start(machinery: Machinery, held: Locked, sight: Sight) -> None:
     record = held.record
     run = record.run
     assert run is not None
-    if sight.init is not None or sight.exit is not None:
-        monitor = sight.monitor or find_monitor(machinery, record.id)
+    monitor = sight.monitor or find_monitor(machinery, record.id)
+    # conmon ends when it cannot tell the starter of its success: without it nobody would see the
+    # output or the exit, so what has not begun yet is made again
+    unwatched = monitor is None and sight.status is Status.INITIALIZED
+    if sight.exit is not None or (sight.init is not None and not unwatched):
         started = run.started_ns
         if started is None and sight.status is not Status.INITIALIZED:
             started = time.time_ns()  # the best that is known: it runs now
@@ -282,7 +313,7 @@ def remove(
 ) -> None:
     """Remove a container that does not run; with force, whatever its state. Its exit is kept."""
     try:
-        with settled(machinery, container_id, "remove", deadline=deadline) as held:
+        with settled(machinery, container_id, "remove", deadline=deadline, impatient=force) as held:
             record = held.record
             require(Op.FORCE_REMOVE if force else Op.REMOVE, record.status, record.name)
             if record.status is Status.STOPPED:

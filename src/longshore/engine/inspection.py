@@ -63,6 +63,9 @@ def inspect_all(machinery: Machinery) -> list[Inspection]:
             found.append(_damaged(container_id, str(err)))
         except LongshoreError:
             continue  # removed since it was listed
+        except (TypeError, ValueError, AttributeError, KeyError) as err:
+            # A record of the right shape with a wrong value somewhere: it hides no other one.
+            found.append(_damaged(container_id, f"its record makes no sense: {err}"))
     found.sort(key=lambda i: i.created_ns, reverse=True)
     return found
 

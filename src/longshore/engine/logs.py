@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 from longshore.engine.observe import look
 from longshore.errors import InvalidArgument, NoSuchContainer
 from longshore.lifecycle import Status
 from longshore.linux.inotify import IN_DELETE, IN_DELETE_SELF, IN_MOVED_TO, Inotify
-from longshore.linux.processes import is_alive, open_pidfd
+from longshore.linux.processes import open_pidfd
+from longshore.linux.procs import poll_until
 from longshore.monitor import logs as monitor_logs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
     from longshore.engine.machinery import Machinery
     from longshore.models import LogRecord
-    from longshore.store import Record
+    from longshore.store import Record, Run
 
 
 def read(
@@ -90,15 +92,20 @@ class _EndWatch:
         self._exit_file = machinery.paths(record.id).exit_file
         self._stack = contextlib.ExitStack()
         self._inotify = self._stack.enter_context(Inotify())
-        self._inotify.add(machinery.paths(record.id).home, IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF)
         self.fds = [self._inotify.fileno()]
         self._run = 0
         self._asked = False
-        self._monitor = record.run.monitor if record.run is not None else None
-        monitor = open_pidfd(self._monitor)
-        if monitor is not None:
-            self._stack.callback(os.close, monitor)
-            self.fds.append(monitor)
+        self._pidfds: list[int] = []
+        self._stack.callback(lambda: self._let_go(self._pidfds))
+        home = machinery.paths(record.id).home
+        try:
+            self._inotify.add(home, IN_MOVED_TO | IN_DELETE | IN_DELETE_SELF)
+        except FileNotFoundError as err:
+            self._stack.close()
+            raise NoSuchContainer(f"there is no container {record.id[:12]}") from err
+        except BaseException:
+            self._stack.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -106,28 +113,43 @@ class _EndWatch:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def _watch(self, run: Run) -> None:
+        """Be told of the end of a run: by its exit file, or by the end of conmon or of init."""
+        try:
+            self._inotify.add(os.path.dirname(self._exit_file), IN_MOVED_TO)
+        except FileNotFoundError:
+            pass  # ended and cleaned up: the record says so
+        self._let_go(self._pidfds)
+        for process in (run.monitor, run.init):
+            pidfd = open_pidfd(process)
+            if pidfd is not None:
+                self._pidfds.append(pidfd)
+                self.fds.append(pidfd)
+
+    def _let_go(self, pidfds: Sequence[int]) -> None:
+        for pidfd in tuple(pidfds):
+            self._pidfds.remove(pidfd)
+            self.fds.remove(pidfd)
+            os.close(pidfd)
+
     def ended(self) -> bool:
         """Whether the log is complete."""
         # Asked each time that the log grows, so the usual answer must be cheap.
         news = bool(self._inotify.read()) or not self._asked
+        if over := poll_until(self._pidfds, time.monotonic()) if self._pidfds else []:
+            self._let_go(over)  # it has told all it can, and would wake us for ever
+            news = True
         self._asked = True
         if not news:
-            return os.path.lexists(self._exit_file) or (
-                self._monitor is not None and not is_alive(self._monitor)
-            )
+            return os.path.lexists(self._exit_file)
         try:
             record = self._machinery.store.peek(self._id)
         except NoSuchContainer:
             return True
         run = record.run
-        if run is not None:
-            self._monitor = run.monitor
-            if run.number != self._run:
-                self._run = run.number
-                try:
-                    self._inotify.add(os.path.dirname(self._exit_file), IN_MOVED_TO)
-                except FileNotFoundError:
-                    pass  # ended and cleaned up: the record says so
+        if run is not None and run.monitor is not None and run.number != self._run:
+            self._run = run.number
+            self._watch(run)
         if record.status in (Status.STOPPED, Status.EXITED):
             return True
         sight = look(self._machinery, record)

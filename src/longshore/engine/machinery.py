@@ -109,6 +109,7 @@ class Machinery:
             state_dir=f"{self.layout.runtimes}/{name}",
             cache_dir=f"{self.layout.cache}/filters",
             flags=self.settings.runtime_flags,
+            timeout=self.settings.create_timeout,
         )
 
     def _find_runtime(self, asked: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from longshore._value import Value
-from longshore.errors import CommandFailed
+from longshore.errors import CommandFailed, OperationTimeout
 from longshore.lifecycle import Fact, Status, step
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import read_file
@@ -87,11 +87,14 @@ def _look_at_start(
     if runtime is not None:
         try:
             state = runtime.state(record.id)
-        except CommandFailed:
-            pass  # missing or broken: what it made is found in its cgroup and taken away
+        except (CommandFailed, OperationTimeout):
+            pass  # missing, hanging or broken: what it made is found in its cgroup and taken away
     monitor = run.monitor or find_monitor(machinery, record.id)
     monitor = monitor if is_alive(monitor) else None
-    if state is None or state.pid <= 0 or state.status not in ("created", "running", "paused"):
+    init = identify(state.pid) if state is not None and state.pid > 0 else None
+    states = ("created", "running", "paused")
+    # the runtime's word is a moment old: its process may have ended since
+    if state is None or state.status not in states or not is_alive(init):
         if monitor is not None or state is not None:
             # conmon, or what the runtime keeps, is still there and has to be taken away
             status = step(status, Fact.MADE)
@@ -102,7 +105,7 @@ def _look_at_start(
         status = step(status, Fact.BEGUN)
     if state.status == "paused":
         status = step(status, Fact.FROZEN)
-    return Sight(status=status, init=identify(state.pid), monitor=monitor, interrupted=True)
+    return Sight(status=status, init=init, monitor=monitor, interrupted=True)
 
 
 def read_exit_file(machinery: Machinery, container_id: str) -> ExitFile | None:
@@ -128,10 +131,10 @@ def find_monitor(machinery: Machinery, container_id: str) -> ProcessId | None:
     candidates = [int(data)] if data is not None and data.strip().isdigit() else []
     for pid in candidates:
         process = identify(pid)
-        if process is not None and _is_monitor(_argv(pid), container_id):
+        if process is not None and _is_monitor(pid, _argv(pid), container_id):
             return process
     for pid, argv in command_lines():
-        if _is_monitor(argv, container_id):
+        if _is_monitor(pid, argv, container_id):
             return identify(pid)
     return None
 
@@ -141,5 +144,11 @@ def _argv(pid: int) -> list[str]:
     return [os.fsdecode(a) for a in (data or b"").rstrip(b"\0").split(b"\0")]
 
 
-def _is_monitor(argv: list[str], container_id: str) -> bool:
-    return "-c" in argv and argv[argv.index("-c") + 1 : argv.index("-c") + 2] == [container_id]
+def _is_monitor(pid: int, argv: list[str], container_id: str) -> bool:
+    if "-c" not in argv or argv[argv.index("-c") + 1 : argv.index("-c") + 2] != [container_id]:
+        return False
+    # A process in the container can call itself what it likes; it cannot leave its root.
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/proc/self/root"))
+    except OSError:
+        return False

@@ -119,7 +119,10 @@ def _init(
         _remember(machinery, held, pid, own)
         trace.mark("record created")
     except BaseException as error:
-        raise _taken_back(machinery, held, runtime, "create", error) from error
+        shown = _taken_back(machinery, held, runtime, "create", error)
+        if shown is error:
+            raise
+        raise shown from error
 
 
 def _begin(machinery: Machinery, held: Locked, trace: Trace) -> None:
@@ -132,11 +135,16 @@ def _begin(machinery: Machinery, held: Locked, trace: Trace) -> None:
     before = time.time_ns()
     try:
         runtime.start(record.id, log=machinery.paths(record.id).runtime_log)
+        trace.mark("runtime start")
+        held.save(
+            record.replace(status=Status.RUNNING, run=run.replace(actor=None, started_ns=before))
+        )
+        trace.mark("record started")
     except BaseException as error:
-        raise _taken_back(machinery, held, runtime, "start", error) from error
-    trace.mark("runtime start")
-    held.save(record.replace(status=Status.RUNNING, run=run.replace(actor=None, started_ns=before)))
-    trace.mark("record started")
+        shown = _taken_back(machinery, held, runtime, "start", error)
+        if shown is error:
+            raise
+        raise shown from error
 
 
 def _make_bundle(machinery: Machinery, held: Locked, runtime: Runtime) -> str | None:

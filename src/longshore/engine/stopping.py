@@ -8,10 +8,16 @@ import time
 from longshore._value import Value
 from longshore.engine import finishing
 from longshore.engine.waiting import await_exit
-from longshore.errors import CommandFailed, LongshoreError, RuntimeFailed
+from longshore.errors import (
+    CommandFailed,
+    LongshoreError,
+    ProgramNotExecutable,
+    ProgramNotFound,
+    RuntimeFailed,
+)
 from longshore.lifecycle import Op, Status, require
 from longshore.linux.cgroups import Cgroup
-from longshore.linux.processes import ProcessId, is_alive, open_pidfd, signal_masks
+from longshore.linux.processes import ProcessId, is_alive, open_pidfd, send, signal_masks
 from longshore.linux.procs import poll_until
 
 TYPE_CHECKING = False
@@ -45,7 +51,8 @@ def send_signal(machinery: Machinery, container_id: str, number: int) -> None:
         require(Op.KILL, record.status, record.name)
         run = record.run
         assert run is not None
-        held.save(record.replace(run=run.replace(intent="kill", intent_signal=number)))
+        if run.intent in ("", "kill"):  # a stop or a time limit under way stays what it is
+            held.save(record.replace(run=run.replace(intent="kill", intent_signal=number)))
         runtime = machinery.runtime_of(record)
         assert runtime is not None
         try:
@@ -102,14 +109,14 @@ def stop(
     if gently:
         _signal(machinery, record, policy.signal)
         if _gone(run.init, policy.grace):
-            return await_exit(machinery, container_id)
+            return await_exit(machinery, container_id, of_run=run.number)
         with finishing.settled(machinery, container_id, "stop") as held:
             now = held.record
             if now.run is None or now.run.number != run.number or now.status is Status.STOPPED:
                 return now.exits[-1] if now.exits else None
             held.save(now.replace(run=now.run.replace(intent="escalate")))
     kill_now(machinery, record)
-    return await_exit(machinery, container_id)
+    return await_exit(machinery, container_id, of_run=run.number)
 
 
 def kill_now(machinery: Machinery, record: Record) -> None:
@@ -142,12 +149,13 @@ def time_out(machinery: Machinery, container_id: str) -> ExitInfo:
             held.save(record.replace(run=run.replace(intent="timeout", intent_signal=_SIGKILL)))
     if alive:
         kill_now(machinery, record)
-    return await_exit(machinery, container_id)
+    number = None if run is None else run.number
+    return await_exit(machinery, container_id, of_run=number)
 
 
 def remove_live(machinery: Machinery, container_id: str) -> None:
     """Kill a container that lives, so that it can be removed; what does not live is fine."""
-    with finishing.settled(machinery, container_id, "remove") as held:
+    with finishing.settled(machinery, container_id, "remove", impatient=True) as held:
         record = held.record
         run = record.run
         if run is None or record.status not in (Status.RUNNING, Status.PAUSED):
@@ -168,6 +176,8 @@ def _signal(machinery: Machinery, record: Record, number: int, *, everyone: bool
     assert run is not None and runtime is not None
     try:
         runtime.kill(record.id, number, everyone=everyone)
+    except (ProgramNotFound, ProgramNotExecutable):
+        send(run.init, number)  # its runtime is gone: what can be reached without is its init
     except RuntimeFailed:
         if is_alive(run.init):
             raise

@@ -27,12 +27,14 @@ def await_exit(
     *,
     timeout: float | None = None,
     after: ExitInfo | None = None,
+    of_run: int | None = None,
 ) -> ExitInfo:
     """Wait until a container has ended and return its durable exit.
 
     A container that has ended already answers at once; one that was never started is waited for.
     ``timeout`` is in seconds; OperationTimeout changes nothing. ``after`` waits for a later exit
-    than that one. NoSuchContainer when it was removed without ever ending.
+    than that one, ``of_run`` for the end of that run: a later one is not waited for.
+    NoSuchContainer when it was removed without ever ending.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
@@ -40,10 +42,11 @@ def await_exit(
             record = machinery.store.peek(container_id)
         except NoSuchContainer:
             kept = machinery.store.exit_record(container_id)
-            if kept is not None:
+            if kept is not None and kept != after:
                 return kept
             raise
         ended = record.status in (Status.STOPPED, Status.EXITED)
+        ended = ended or (of_run is not None and record.starts > of_run)
         if ended and record.exits and record.exits[-1] != after:
             return record.exits[-1]
         sight = look(machinery, record)
@@ -56,6 +59,8 @@ def await_exit(
             _settle(machinery, container_id, deadline)
             _check(deadline, timeout, record)
             continue
+        if of_run is None and after is None and sight.init is not None and record.run is not None:
+            of_run = record.run.number  # the run that is waited for, whatever comes after it
         _sleep(machinery, record, sight, deadline)
         _check(deadline, timeout, record)
 

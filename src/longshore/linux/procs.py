@@ -150,14 +150,18 @@ def run(
             pass_fds=pass_fds,
             new_group=True,
         )
-        if timeout is not None and not wait_child(process, time.monotonic() + timeout):
-            # The child is not reaped yet, so its group id cannot be another's.
-            os.killpg(process.pid, 9)
-            process.wait()
-            raise OperationTimeout(
-                f"{os.path.basename(argv[0])} did not end within {timeout:g} s and was killed"
-            )
-        returncode = process.wait()
+        try:
+            if timeout is not None and not wait_child(process, time.monotonic() + timeout):
+                raise OperationTimeout(
+                    f"{os.path.basename(argv[0])} did not end within {timeout:g} s and was killed"
+                )
+            returncode = process.wait()
+        except BaseException:  # the time is over, or somebody pressed Ctrl-C
+            if process.returncode is None:
+                # It is not reaped yet, so its group id cannot be another's.
+                os.killpg(process.pid, 9)
+                process.wait()
+            raise
         return Completed(
             argv=tuple(argv),
             returncode=returncode,

@@ -68,8 +68,9 @@ class StdinSocket:
             poller.register(until, select.POLLIN)
         view = memoryview(data)
         while view:
-            left = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000))
-            ready = poller.poll(left)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            # whole milliseconds, rounded up; poll(2) takes no more than an int of them
+            ready = poller.poll(None if left is None else min(int(left * 1000) + 1, 1 << 30))
             if not ready:
                 return False
             for fd, events in ready:

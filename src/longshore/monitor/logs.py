@@ -87,8 +87,8 @@ def follow(
 
     ``ended`` says whether the log is complete; it is asked each time that something happened: the
     log grew, or one of ``wake_fds`` became readable (a pidfd of conmon, say). When it says so, the
-    rest is read and the iterator ends. A wake descriptor that stays readable while ``ended`` says
-    no has told all it can, and is not looked at any more.
+    rest is read and the iterator ends. ``wake_fds`` is looked at anew each time: ``ended`` reads
+    what made one readable, or takes it out when it has told all it can, as a pidfd has.
 
     The log need not be there yet, but its directory must. Rotations lose nothing and give nothing
     twice, as long as the rotated files stay beside the log under their numbers until they were
@@ -140,8 +140,6 @@ def _follow(
     deadline: float | None = None
     if until_ns is not None:
         deadline = time.monotonic() + (until_ns - time.time_ns()) / _SECOND
-    watched = list(wake_fds)
-    woken: list[int] = []
     while True:
         # Asked before the log is read, so that "yes" means that this reading sees the end.
         complete = ended() or (deadline is not None and time.monotonic() >= deadline)
@@ -150,11 +148,7 @@ def _follow(
         if complete:
             yield finish()
             return
-        if woken:
-            still = poll_until(woken, time.monotonic())
-            watched = [fd for fd in watched if fd not in still]
-        ready = poll_until([source.fileno(), *watched], deadline)
-        woken = [fd for fd in watched if fd in ready]
+        poll_until([source.fileno(), *wake_fds], deadline)
         source.clear()
 
 

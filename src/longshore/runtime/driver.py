@@ -31,6 +31,7 @@ _UNKNOWN = (
     r"does not exist"
     r"|(?:error opening file `[^`]*/status`|cannot open directory '[^']*'): No such file"
 )
+_STATE_TIMEOUT = 10.0  # seconds
 
 
 class RuntimeState(Value):
@@ -44,12 +45,23 @@ class RuntimeState(Value):
 class Runtime:
     """One runtime binary with its state directory; ``name`` is what people call it."""
 
-    __slots__ = ("_filters", "_global", "name", "path", "state_dir")
+    __slots__ = ("_filters", "_global", "_timeout", "name", "path", "state_dir")
 
     def __init__(
-        self, name: str, path: str, *, state_dir: str, cache_dir: str, flags: Sequence[str] = ()
+        self,
+        name: str,
+        path: str,
+        *,
+        state_dir: str,
+        cache_dir: str,
+        flags: Sequence[str] = (),
+        timeout: float | None = None,
     ) -> None:
-        """``state_dir`` is its --root; ``flags`` are more global flags, from the user."""
+        """``state_dir`` is its --root; ``flags`` are more global flags, from the user.
+
+        ``timeout`` is in seconds, for each call: a runtime that hangs is killed then.
+        """
+        self._timeout = timeout
         self._filters = FilterCache(cache_dir, path)
         self.name = name
         self.path = path
@@ -148,7 +160,8 @@ class Runtime:
     def state(self, container_id: str) -> RuntimeState | None:
         """Return what the runtime knows of a container; None when it knows nothing."""
         argv = self._argv(self.state_args(container_id), None)
-        done = run(argv, env=clean_env())
+        # Asked while nothing is locked, by `ps` too: a runtime that hangs must not hold that up.
+        done = run(argv, env=clean_env(), timeout=_STATE_TIMEOUT)
         if done.returncode != 0:
             if re.search(_UNKNOWN, done.words):
                 return None
@@ -175,7 +188,7 @@ class Runtime:
     def delete(self, container_id: str, *, force: bool = True) -> None:
         """Delete what the runtime keeps; what it does not know is fine."""
         argv = self._argv(self.delete_args(container_id, force=force), None)
-        done = run(argv, env=clean_env())
+        done = run(argv, env=clean_env(), timeout=self._timeout)
         if done.returncode != 0 and not re.search(_UNKNOWN, done.words):
             raise self._failed(done, "delete", container_id, None)
 
@@ -216,7 +229,7 @@ class Runtime:
         env: Mapping[str, str] | None = None,
     ) -> None:
         argv = self._argv(args, log)
-        done = run(argv, env=clean_env(env))
+        done = run(argv, env=clean_env(env), timeout=self._timeout)
         if done.returncode != 0:
             raise self._failed(done, verb, container_id, log)
 

@@ -40,6 +40,10 @@ class FilterCache:
         profile: Any = spec["linux"].get("seccomp")
         if not profile or not _PLAIN.issuperset(profile):
             return None
+        # A caller's annotation can make the runtime install something else than the profile, and
+        # that must never be kept as the profile's.
+        if any(name.startswith("run.oci.") for name in spec.get("annotations", {})):
+            return None
         key = self._key(profile)
         if key is None:
             return None
@@ -48,7 +52,7 @@ class FilterCache:
             made_of, _, program = kept.partition(b"\0")
             # Compared whole: another profile with the same checksum must not get this filter.
             if made_of == key.encode():
-                spec.setdefault("annotations", {}).setdefault(_ANNOTATION, program.decode())
+                spec.setdefault("annotations", {})[_ANNOTATION] = program.decode()
                 return None
         return key
 

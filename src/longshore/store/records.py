@@ -124,11 +124,7 @@ class Store:
 
     def ids(self) -> list[str]:
         """Return the ids of all containers, damaged ones too."""
-        try:
-            names = os.listdir(self.layout.containers)
-        except FileNotFoundError:
-            return []
-        return [name for name in names if len(name) == 64]
+        return [name for name in _names(self.layout.containers) if len(name) == 64]
 
     def peek(self, container_id: str) -> Record:
         """Return the record as it is now. NoSuchContainer, or RecordCorrupt."""
@@ -202,7 +198,7 @@ class Store:
 
     def sweep(self) -> None:
         """Take away what killed creations, renamings and removals left: nobody else looks at it."""
-        for entry in os.listdir(self.layout.containers):
+        for entry in _names(self.layout.containers):
             pid = entry.partition(".")[2].partition(".")[0]
             left_by_creation = pid.isdigit() and not os.path.exists(f"/proc/{pid}")
             # a home comes with its record, and the record goes first
@@ -210,10 +206,13 @@ class Store:
             left_by_removal = is_home and not os.path.exists(self.layout.paths(entry).record)
             if left_by_creation or left_by_removal:
                 remove_tree(f"{self.layout.containers}/{entry}")
-        for name in os.listdir(self.layout.names):
+        for name in _names(self.layout.names):
             if self._owner(name) is not None:
                 continue
-            target = os.readlink(self.layout.name_link(name))
+            try:
+                target = os.readlink(self.layout.name_link(name))
+            except OSError:
+                continue
             try:
                 # a renaming has taken its new name already, and holds this lock
                 with self.lock_only(target, "sweep", time.monotonic()), self._names_guard("sweep"):
@@ -284,7 +283,7 @@ class Store:
         with self._names_guard(f"take the name {name}"):
             self._take_name_guarded(name, held.record.id)
             held.save(held.record.replace(config=held.record.config.replace(name=name)))
-        self._free_name(old, held.record.id)
+            self._free_name(old, held.record.id)
 
     def keep_exit(self, container_id: str, name: str, info: ExitInfo) -> None:
         """Keep an exit beyond its container; written before the container is removed."""
@@ -387,6 +386,13 @@ class Store:
         for index, (when, path) in enumerate(kept):
             if index >= KEPT_EXIT_RECORDS or when < oldest:
                 remove_file(path)
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def _is_name(ref: str) -> bool:
