@@ -213,10 +213,11 @@ def test_env_takes_the_callers_values() -> None:
     }
 
 
-def test_env_values_may_hold_newlines() -> None:
-    assert parse.parse_env([("KEY", "-----BEGIN\nabc\n")], "env", {}) == {
-        "KEY": "-----BEGIN\nabc\n"
-    }
+@pytest.mark.parametrize("pair", [("KEY", "a\nb"), ("TAKEN", None), ("TAK*", None)])
+def test_env_values_have_no_newline(pair: tuple[str, str | None]) -> None:
+    with pytest.raises(InvalidArgument, match="newline") as caught:
+        parse.parse_env([pair], "env", {"TAKEN": "a\nb"})
+    assert caught.value.hint and "file" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\n", "A\0", "\ud800"])

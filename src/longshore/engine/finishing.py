@@ -24,7 +24,14 @@ from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import remove_file, remove_tree
 from longshore.linux.inotify import wait_for
 from longshore.linux.mounts import unmount
-from longshore.linux.processes import ProcessId, identify, is_alive, open_pidfd, send_group
+from longshore.linux.processes import (
+    ProcessId,
+    command_lines,
+    identify,
+    is_alive,
+    open_pidfd,
+    send_group,
+)
 from longshore.linux.procs import poll_until
 from longshore.models import ExitReason
 
@@ -269,14 +276,33 @@ def demolish(machinery: Machinery, held: Locked) -> None:
     end_monitor(machinery, monitor or find_monitor(machinery, record.id))
     cgroup = machinery.placement(record.config, record.id).own.path
     runtime = machinery.runtime_of(record)
+    if runtime is not None and (run is None or run.init is None):
+        _end_calls(machinery, runtime, record.id)
     end_tree(machinery, cgroup)
     if runtime is not None:
         _delete(runtime, record.id)
+        runtime.forget(record.id)
     end_tree(machinery, cgroup)
     _clear(machinery, record.id, record.config)
     placement = machinery.placement(record.config, record.id)
     placement.remove()
     placement.remove_monitors()
+
+
+def _end_calls(machinery: Machinery, runtime: Runtime, container_id: str) -> None:
+    """End a `create` that conmon has begun: conmon gives it a session of its own."""
+    for pid, argv in command_lines():
+        if runtime.is_call(argv, container_id):
+            process = identify(pid)
+            fd = open_pidfd(process)
+            if fd is None:
+                continue
+            try:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                poll_until([fd], time.monotonic() + machinery.settings.kill_timeout)
+            finally:
+                os.close(fd)
 
 
 def end_monitor(machinery: Machinery, monitor: ProcessId | None) -> None:

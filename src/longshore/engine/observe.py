@@ -140,7 +140,10 @@ def find_monitor(machinery: Machinery, container_id: str) -> ProcessId | None:
 
 
 def _argv(pid: int) -> list[str]:
-    data = read_file(f"/proc/{pid}/cmdline")
+    try:
+        data = read_file(f"/proc/{pid}/cmdline")
+    except ProcessLookupError:  # it ended after it was opened
+        return []
     return [os.fsdecode(a) for a in (data or b"").rstrip(b"\0").split(b"\0")]
 
 

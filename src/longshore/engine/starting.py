@@ -13,7 +13,7 @@ import time
 
 from longshore.engine import finishing
 from longshore.engine.trace import UNTRACED
-from longshore.errors import LongshoreError, MonitorFailed, MonitorGone, OperationTimeout
+from longshore.errors import LongshoreError, OperationTimeout
 from longshore.lifecycle import Op, Status, require
 from longshore.linux.files import (
     make_directory,
@@ -24,7 +24,7 @@ from longshore.linux.files import (
 )
 from longshore.linux.mounts import mount
 from longshore.linux.processes import ProcessId, boot_id, identify
-from longshore.monitor.launch import Handshake, Launch
+from longshore.monitor.launch import CreationRefused, Handshake, Launch
 from longshore.store import Run
 
 TYPE_CHECKING = False
@@ -258,7 +258,7 @@ def _taken_back(
     shown = error
     try:
         finishing.demolish(machinery, held)
-        if isinstance(error, MonitorFailed) and not isinstance(error, MonitorGone):
+        if isinstance(error, CreationRefused):
             log = machinery.paths(record.id).runtime_log
             shown = runtime.failed(str(error), verb, record.name, log=log)
         status = Status.EXITED if record.exits else Status.CREATED

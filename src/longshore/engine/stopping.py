@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from longshore.store import Record
 
 _SIGKILL = 9
+_EXEC = 0.1  # seconds; an init that was started a moment ago has become its program by then
 
 
 class StopPolicy(Value):
@@ -107,8 +108,16 @@ def stop(
             )
         )
     if gently:
+        program = _program(run.init)
         _signal(machinery, record, policy.signal)
-        if _gone(run.init, policy.grace):
+        grace = policy.grace
+        if policy.fast and grace > _EXEC and not _gone(run.init, _EXEC):
+            # What got the signal may have been the runtime's own init, a moment before it became
+            # the container's program; if that cannot receive it, nobody will.
+            changed = _program(run.init) != program
+            lost = changed and _cannot_receive(run.init, policy.signal)
+            grace = 0.0 if lost else grace - _EXEC
+        if _gone(run.init, grace):
             return await_exit(machinery, container_id, of_run=run.number)
         with finishing.settled(machinery, container_id, "stop") as held:
             now = held.record
@@ -199,6 +208,15 @@ def _gone(init: ProcessId | None, seconds: float) -> bool:
         return bool(poll_until([fd], time.monotonic() + seconds))
     finally:
         os.close(fd)
+
+
+def _program(init: ProcessId | None) -> tuple[int, int] | None:
+    """Return the identity of the file that a process executes."""
+    try:
+        info = os.stat(f"/proc/{init.pid}/exe") if init is not None else None
+    except OSError:
+        return None
+    return None if info is None else (info.st_dev, info.st_ino)
 
 
 def _cannot_receive(init: ProcessId | None, number: int) -> bool:

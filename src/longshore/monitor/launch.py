@@ -93,6 +93,10 @@ class Launch(Value):
         ]
 
 
+class CreationRefused(MonitorFailed):
+    """conmon did its part, and passes on why the runtime did not create the container."""
+
+
 class Handshake:
     """One conmon from its spawn to its first word; a context manager.
 
@@ -188,7 +192,7 @@ class Handshake:
                 hint="is this conmon at least 2.0? `conmon --version`",
             ) from err
         if pid <= 0:
-            raise MonitorFailed(message.strip() or self._words(), stderr=self._words())
+            raise CreationRefused(message.strip() or self._words(), stderr=self._words())
         self._answered = True
         return pid
 

@@ -261,26 +261,38 @@ def env_name(name: object, what: str) -> str:
     return word
 
 
+def env_value(value: object, what: str) -> str:
+    """Return a variable's value: without NUL, which ends it, and newline, which env files cannot
+    hold and which makes two variables of one wherever an environment is written line by line."""
+    word = text(value, what)
+    if "\n" in word:
+        raise InvalidArgument(
+            f"{what}: a newline is in its value",
+            hint="encode it, in base64 for example, or mount it as a file",
+        )
+    return word
+
+
 def parse_env(
     pairs: Iterable[tuple[str, str | None]], what: str, environ: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the variables of (name, value) pairs; a value of None takes the caller's.
 
     Such a name that the caller does not have is left out, and ``PRE*`` takes all of the caller's
-    that begin with PRE. Values may hold newlines, which the kernel and all runtimes carry.
+    that begin with PRE.
     """
     result: dict[str, str] = {}
     for raw, value in pairs:
         name = env_name(raw, what)
         if value is not None:
-            result[name] = text(value, f"{what} {name}")
+            result[name] = env_value(value, f"{what} {name}")
         elif name.endswith("*"):
             prefix = name[:-1]
             result |= {
-                k: text(v, f"{what} {k}") for k, v in environ.items() if k.startswith(prefix)
+                k: env_value(v, f"{what} {k}") for k, v in environ.items() if k.startswith(prefix)
             }
         elif name in environ:
-            result[name] = text(environ[name], f"{what} {name}")
+            result[name] = env_value(environ[name], f"{what} {name}")
     return result
 
 

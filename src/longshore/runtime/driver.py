@@ -15,6 +15,7 @@ import re
 from longshore._value import Value
 from longshore.errors import RuntimeFailed
 from longshore.linux.files import remove_tree
+from longshore.linux.mounts import mount_points, unmount
 from longshore.linux.procs import Completed, clean_env, run
 from longshore.runtime.failures import explain
 from longshore.runtime.filters import FilterCache
@@ -193,11 +194,23 @@ class Runtime:
             raise self._failed(done, "delete", container_id, None)
 
     def forget(self, container_id: str) -> None:
-        """Remove what the runtime keeps of a container, without asking it; for after a reboot.
+        """Remove what the runtime keeps of a container, without asking it.
 
-        Its own `delete --force` would look for a process whose pid is another's by now.
+        After a reboot its own `delete --force` would look for a process whose pid is another's by
+        now; after a create that was killed it does not know what it has begun (runc 1.1 even
+        leaves its own binary mounted there).
         """
-        remove_tree(f"{self.state_dir}/{container_id}")
+        directory = f"{self.state_dir}/{container_id}"
+        if not os.path.isdir(directory):
+            return
+        for point in mount_points():
+            if point.path.startswith(f"{directory}/"):
+                unmount(point.path, lazy=True)
+        remove_tree(directory)
+
+    def is_call(self, argv: Sequence[str], container_id: str) -> bool:
+        """Whether a command line is a call of this runtime for a container."""
+        return bool(argv) and argv[0] == self.path and container_id in argv
 
     def pause(self, container_id: str) -> None:
         """Freeze every process of a container."""
