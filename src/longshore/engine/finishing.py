@@ -184,7 +184,7 @@ def _write_exit(machinery: Machinery, held: Locked, sight: Sight) -> None:
         oom_kills=own.oom_kills() or 0,
         lost="" if sight.exit is not None else "conmon is gone and left no exit file",
     )
-    held.save(record.with_exit(info).replace(status=Status.STOPPED))
+    held.save(record.with_exit(info).replace(status=step(record.status, Fact.ENDED)))
 
 
 def cleanup(machinery: Machinery, held: Locked, *, last: bool = False) -> None:
@@ -205,7 +205,7 @@ def cleanup(machinery: Machinery, held: Locked, *, last: bool = False) -> None:
     _clear(machinery, record.id, record.config)
     Cgroup(machinery.cgroup_layout, run.cgroup).remove()
     if not last:
-        held.save(record.replace(status=Status.EXITED))
+        held.save(record.replace(status=step(record.status, Fact.CLEANED)))
 
 
 def _clear(machinery: Machinery, container_id: str, config: ContainerConfig | None) -> None:
@@ -369,7 +369,7 @@ def _take_down(machinery: Machinery, held: Locked) -> None:
             code=137,
         )
         record = record.with_exit(info)
-    held.save(record.replace(status=Status.EXITED))
+    held.save(record.replace(status=step(record.status, Fact.CLEANED)))
 
 
 def _forget(machinery: Machinery, record: Record, *, attended: bool) -> None:

@@ -14,7 +14,7 @@ import time
 from longshore.engine import finishing
 from longshore.engine.trace import UNTRACED
 from longshore.errors import LongshoreError, OperationTimeout
-from longshore.lifecycle import Op, Status, require
+from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.files import (
     make_directory,
     read_file,
@@ -137,7 +137,10 @@ def _begin(machinery: Machinery, held: Locked, trace: Trace) -> None:
         runtime.start(record.id, log=machinery.paths(record.id).runtime_log)
         trace.mark("runtime start")
         held.save(
-            record.replace(status=Status.RUNNING, run=run.replace(actor=None, started_ns=before))
+            record.replace(
+                status=step(record.status, Fact.BEGUN),
+                run=run.replace(actor=None, started_ns=before),
+            )
         )
         trace.mark("record started")
     except BaseException as error:
@@ -244,7 +247,7 @@ def _remember(machinery: Machinery, held: Locked, pid: int, own: ProcessId | Non
         write_atomic(record.config.conmon_pidfile, f"{monitor.pid}".encode(), mode=0o644)
     held.save(
         record.replace(
-            status=Status.INITIALIZED,
+            status=step(record.status, Fact.MADE),
             run=run.replace(init=identify(pid), monitor=monitor, actor=own),
         )
     )
