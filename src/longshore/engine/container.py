@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from longshore.engine import finishing, inspection, starting, stopping, waiting
+# What a start does not need is imported by the method that does: each start-up of the command
+# line would pay for it before conmon is spawned.
+from longshore.engine import finishing
 from longshore.engine.observe import look
 from longshore.engine.trace import UNTRACED
 from longshore.errors import InvalidArgument, NoSuchContainer, RecordCorrupt
@@ -63,6 +65,8 @@ class Container:
         One that runs already is fine. ProgramNotFound and ProgramNotExecutable when the runtime
         says so; RuntimeFailed and MonitorFailed with their own words; nothing is left then.
         """
+        from longshore.engine import starting
+
         attendance = self._attendance
         starting.start(
             self._machinery,
@@ -78,6 +82,8 @@ class Container:
         of the next one), "removed". ``timeout`` in seconds raises OperationTimeout and changes
         nothing.
         """
+        from longshore.engine import waiting
+
         if condition not in CONDITIONS:
             raise InvalidArgument(
                 f"there is no condition {condition!r} to wait for",
@@ -108,6 +114,8 @@ class Container:
         STOP_ESCALATED). Returns how it ended; None if it never ran. Stopping what does not run is
         fine.
         """
+        from longshore.engine import stopping
+
         return stopping.stop(
             self._machinery,
             self.id,
@@ -118,6 +126,8 @@ class Container:
 
     def kill(self, signal: str | int = "KILL") -> None:
         """Send a signal to its pid 1, by name or number. RUNNING or PAUSED; does not wait."""
+        from longshore.engine import stopping
+
         stopping.send_signal(self._machinery, self.id, _signal_number(signal))
 
     def drops(self, signal: str | int) -> bool:
@@ -125,6 +135,8 @@ class Container:
 
         Outside a pid namespace the signal's default action would be taken (pid_namespaces(7)).
         """
+        from longshore.engine import stopping
+
         return stopping.drops_default(self._machinery, self.id, _signal_number(signal))
 
     def pause(self) -> None:
@@ -160,6 +172,8 @@ class Container:
 
         ``force`` ends it first: at once, or after ``timeout`` seconds of grace when that is given.
         """
+        from longshore.engine import stopping
+
         try:
             if force:
                 try:
@@ -182,6 +196,8 @@ class Container:
 
     def inspect(self) -> Inspection:
         """Return all there is to know about it at this moment. Takes no lock."""
+        from longshore.engine import inspection
+
         return inspection.inspect(self._machinery, self.id)
 
     def logs(

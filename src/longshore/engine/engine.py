@@ -6,7 +6,7 @@ import os
 import time
 
 from longshore import config as configuration
-from longshore.engine import inspection, names
+from longshore.engine import names
 from longshore.engine.container import Container
 from longshore.engine.machinery import Machinery
 from longshore.engine.trace import UNTRACED
@@ -216,6 +216,8 @@ class Engine:
 
     def inspect_all(self) -> builtins.list[Inspection]:
         """Return a snapshot of every container, newest first, in one pass without locks."""
+        from longshore.engine import inspection
+
         return inspection.inspect_all(self._machinery)
 
     def exit_of(self, container_id: str) -> ExitInfo | None:
