@@ -9,6 +9,7 @@ import sys
 from longshore.cli import creation
 from longshore.cli.flags import SWITCH, Command, Flag
 from longshore.errors import LongshoreError
+from longshore.linux import grace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _FORWARDED = (
 
 def run(app: App, parsed: Parsed) -> int:
     """Run a new container, attached or not."""
+    grace.hasten()
     detached = parsed.on("detach")
     from longshore.engine.trace import UNTRACED, Trace
 

@@ -37,7 +37,7 @@ from longshore.models import ExitReason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from longshore.engine.machinery import Machinery
     from longshore.models import ExitInfo
@@ -187,10 +187,13 @@ def _write_exit(machinery: Machinery, held: Locked, sight: Sight) -> None:
     held.save(record.with_exit(info).replace(status=step(record.status, Fact.ENDED)))
 
 
-def cleanup(machinery: Machinery, held: Locked, *, last: bool = False) -> None:
+def cleanup(
+    machinery: Machinery, held: Locked, *, last: bool = False, attended: bool = False
+) -> None:
     """Take away what a run leaves: processes, runtime state, mounts, cgroup. STOPPED → EXITED.
 
     ``last``: the record goes right afterwards, so that its new status need not be written.
+    ``attended``: this is not conmon's exit command, so that conmon, which waits for it, can go.
     """
     record = held.record
     require(Op.CLEANUP, record.status, record.name)
@@ -200,9 +203,15 @@ def cleanup(machinery: Machinery, held: Locked, *, last: bool = False) -> None:
     assert run is not None
     end_tree(machinery, run.cgroup)
     runtime = machinery.runtime_of(record)
-    if runtime is not None:
-        _delete(runtime, record.id)
-    _clear(machinery, record.id, record.config)
+    deleted = _deleting(runtime, record.id) if runtime is not None else None
+    try:
+        # Beside the runtime, which takes as long as all the rest.
+        _clear(machinery, record.id, record.config)
+        if last and attended:
+            end_monitor(machinery, run.monitor)
+    finally:
+        if deleted is not None:
+            deleted()
     Cgroup(machinery.cgroup_layout, run.cgroup).remove()
     if not last:
         held.save(record.replace(status=step(record.status, Fact.CLEANED)))
@@ -262,10 +271,26 @@ def end_tree(machinery: Machinery, cgroup: str) -> None:
 
 def _delete(runtime: Runtime, container_id: str) -> None:
     """Let the runtime forget a container whose processes are gone; do it for one that cannot."""
-    try:
-        runtime.delete(container_id)
-    except (CommandFailed, OSError):
+    _deleting(runtime, container_id)()
+
+
+def _deleting(runtime: Runtime, container_id: str) -> Callable[[], None]:
+    """Begin to let the runtime forget a container; what is returned ends that."""
+
+    def finish() -> None:
+        try:
+            if begun is not None:
+                begun()
+                return
+        except (CommandFailed, OSError):
+            pass
         remove_tree(f"{runtime.state_dir}/{container_id}")
+
+    try:
+        begun = runtime.deleting(container_id)
+    except (CommandFailed, OSError):
+        begun = None
+    return finish
 
 
 def demolish(machinery: Machinery, held: Locked) -> None:
@@ -329,7 +354,7 @@ def after_exit(machinery: Machinery, container_id: str, *, attended: bool = Fals
     with settled(machinery, container_id, "cleanup") as held:
         if held.record.status is not Status.STOPPED:
             return  # it was started again, or somebody was faster
-        cleanup(machinery, held, last=held.record.config.remove)
+        cleanup(machinery, held, last=held.record.config.remove, attended=attended)
         if held.record.config.remove:
             _forget(machinery, held.record, attended=attended)
 
@@ -343,7 +368,7 @@ def remove(
             record = held.record
             require(Op.FORCE_REMOVE if force else Op.REMOVE, record.status, record.name)
             if record.status is Status.STOPPED:
-                cleanup(machinery, held, last=True)
+                cleanup(machinery, held, last=True, attended=True)
             elif record.status not in (Status.CREATED, Status.EXITED):
                 _take_down(machinery, held)
             _forget(machinery, held.record, attended=True)

@@ -112,6 +112,7 @@ def _init(
                 placing.join()
             handshake.release()
             trace.mark("conmon cgroup")
+            _load_ahead()
             pid = handshake.container_pid(machinery.settings.create_timeout)
             trace.mark("runtime create")
         if token is not None:
@@ -123,6 +124,12 @@ def _init(
         if shown is error:
             raise
         raise shown from error
+
+
+def _load_ahead() -> None:
+    """Import what comes after a start, while the runtime works and there is nothing else to do."""
+    import longshore.engine.logs
+    import longshore.engine.waiting  # noqa: F401
 
 
 def _begin(machinery: Machinery, held: Locked, trace: Trace) -> None:

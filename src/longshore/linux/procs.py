@@ -125,6 +125,72 @@ def spawn(
         ) from err
 
 
+class Call:
+    """A program that was started to be run to its end: `finish` says what came of it."""
+
+    __slots__ = ("_argv", "_err", "_out", "_process")
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self._argv = tuple(argv)
+        self._out = self._err = -1
+        try:
+            self._out = memory_file("stdout")
+            self._err = memory_file("stderr")
+            self._process = spawn(
+                argv,
+                env=clean_env() if env is None else env,
+                stdout=self._out,
+                stderr=self._err,
+                cwd=cwd,
+                pass_fds=pass_fds,
+                new_group=True,
+            )
+        except BaseException:
+            self._close()
+            raise
+
+    def finish(self, timeout: float | None = None) -> Completed:
+        """Wait for its end and return both outputs whole; see `run`."""
+        try:
+            returncode = self._wait(timeout)
+            return Completed(
+                argv=self._argv,
+                returncode=returncode,
+                stdout=read_memory_file(self._out),
+                stderr=read_memory_file(self._err),
+            )
+        finally:
+            self._close()
+
+    def _wait(self, timeout: float | None) -> int:
+        process = self._process
+        try:
+            if timeout is not None and not wait_child(process, time.monotonic() + timeout):
+                raise OperationTimeout(
+                    f"{os.path.basename(self._argv[0])} did not end within {timeout:g} s "
+                    "and was killed"
+                )
+            return process.wait()
+        except BaseException:  # the time is over, or somebody pressed Ctrl-C
+            if process.returncode is None:
+                # It is not reaped yet, so its group id cannot be another's.
+                os.killpg(process.pid, 9)
+                process.wait()
+            raise
+
+    def _close(self) -> None:
+        for fd in (self._out, self._err):
+            if fd >= 0:
+                os.close(fd)
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -138,39 +204,7 @@ def run(
     ``timeout`` is in seconds; when it is over, the program (its own process group) is killed and
     OperationTimeout is raised. There is no timeout by default.
     """
-    out = memory_file("stdout")
-    err = memory_file("stderr")
-    try:
-        process = spawn(
-            argv,
-            env=clean_env() if env is None else env,
-            stdout=out,
-            stderr=err,
-            cwd=cwd,
-            pass_fds=pass_fds,
-            new_group=True,
-        )
-        try:
-            if timeout is not None and not wait_child(process, time.monotonic() + timeout):
-                raise OperationTimeout(
-                    f"{os.path.basename(argv[0])} did not end within {timeout:g} s and was killed"
-                )
-            returncode = process.wait()
-        except BaseException:  # the time is over, or somebody pressed Ctrl-C
-            if process.returncode is None:
-                # It is not reaped yet, so its group id cannot be another's.
-                os.killpg(process.pid, 9)
-                process.wait()
-            raise
-        return Completed(
-            argv=tuple(argv),
-            returncode=returncode,
-            stdout=read_memory_file(out),
-            stderr=read_memory_file(err),
-        )
-    finally:
-        os.close(out)
-        os.close(err)
+    return Call(argv, env=env, cwd=cwd, pass_fds=pass_fds).finish(timeout)
 
 
 def wait_child(process: subprocess.Popen[bytes], deadline: float) -> bool:

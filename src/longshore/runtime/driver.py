@@ -16,13 +16,13 @@ from longshore._value import Value
 from longshore.errors import RuntimeFailed
 from longshore.linux.files import remove_tree
 from longshore.linux.mounts import mount_points, unmount
-from longshore.linux.procs import Completed, clean_env, run
+from longshore.linux.procs import Call, Completed, clean_env, run
 from longshore.runtime.failures import explain
 from longshore.runtime.filters import FilterCache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from longshore.oci.schema import Spec
 
@@ -188,8 +188,14 @@ class Runtime:
 
     def delete(self, container_id: str, *, force: bool = True) -> None:
         """Delete what the runtime keeps; what it does not know is fine."""
-        argv = self._argv(self.delete_args(container_id, force=force), None)
-        done = run(argv, env=clean_env(), timeout=self._timeout)
+        self.deleting(container_id, force=force)()
+
+    def deleting(self, container_id: str, *, force: bool = True) -> Callable[[], None]:
+        """Begin a `delete`; what is returned waits for its end, and must be called."""
+        call = Call(self._argv(self.delete_args(container_id, force=force), None))
+        return lambda: self._deleted(call.finish(self._timeout), container_id)
+
+    def _deleted(self, done: Completed, container_id: str) -> None:
         if done.returncode != 0 and not re.search(_UNKNOWN, done.words):
             raise self._failed(done, "delete", container_id, None)
 
