@@ -64,7 +64,7 @@ probed: dict[str, str] = {}  # runtime -> what it said instead of running; "" wh
 
 
 @functools.cache
-def runtime_trouble(runtime: str) -> str:
+def runtime_trouble(runtime: str, flags: tuple[str, ...] = ()) -> str:
     """Run a container with the bare runtime; return "" if that worked, else why it did not."""
     program = which(runtime)
     if program is None:
@@ -78,7 +78,16 @@ def runtime_trouble(runtime: str) -> str:
         config["linux"]["cgroupsPath"] = "/longshore-probe"
         (bundle / "config.json").write_text(json.dumps(config))
         done = subprocess.run(
-            [program, "--root", f"{directory}/state", "run", "--bundle", directory, "probe"],
+            [
+                program,
+                "--root",
+                f"{directory}/state",
+                *flags,
+                "run",
+                "--bundle",
+                directory,
+                "probe",
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -175,6 +184,9 @@ class Host:
     """What there is on a test host now, to be compared with what there is later."""
 
     def __init__(self) -> None:
+        from longshore.linux import inotify
+
+        inotify.descriptor()  # one a process, kept for good: nobody's leak
         self.now = self._look()
 
     def _look(self) -> dict[str, set[str]]:
@@ -275,9 +287,8 @@ def engine(dirs: tuple[Path, Path], runtime: str) -> object:
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
-def cli(dirs: tuple[Path, Path], runtime: str) -> Cli:
-    """Run the `longshore` command in the directories of `engine`, with its runtime."""
+def command_line(dirs: tuple[Path, Path], runtime: str) -> Cli:
+    """Return a function that runs the `longshore` command in these directories."""
     program = Path(sys.executable).with_name("longshore")
     own = ["--root", str(dirs[0]), "--runroot", str(dirs[1]), "--runtime", runtime]
 
@@ -292,3 +303,9 @@ def cli(dirs: tuple[Path, Path], runtime: str) -> Cli:
         return done
 
     return run  # type: ignore[return-value]
+
+
+@pytest.fixture
+def cli(dirs: tuple[Path, Path], runtime: str) -> Cli:
+    """Run the `longshore` command in the directories of `engine`, with its runtime."""
+    return command_line(dirs, runtime)

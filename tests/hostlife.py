@@ -14,7 +14,6 @@ from typing import Any
 
 from longshore import Container, Engine
 from longshore.engine.trace import Trace
-from longshore.linux import inotify
 
 SLEEP = "exec sleep 1000"  # as pid 1 it catches nothing
 TRAPS = "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 1000 & wait; done"
@@ -90,7 +89,6 @@ def kill_init(box: Container, number: int = signal.SIGKILL) -> None:
 @contextlib.contextmanager
 def forked(body: Callable[[], object]) -> Iterator[int]:
     """Run ``body`` in a forked process; yields its pid. It is killed and reaped in the end."""
-    inotify.settle()  # no thread of ours is to be in the middle of something
     pid = os.fork()
     if pid == 0:
         code = 1

@@ -10,7 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.engine.container import Container
     from longshore.engine.engine import Engine
+    from longshore.engine.eventstream import EventStream
     from longshore.engine.inspection import Inspection
+    from longshore.engine.process import Process
     from longshore.engine.trace import Trace
     from longshore.errors import (
         Busy,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         NoSuchContainer,
         NoSuchExec,
         NoSuchImage,
+        NoSuchPath,
         OperationTimeout,
         ProgramNotExecutable,
         ProgramNotFound,
@@ -36,11 +39,15 @@ if TYPE_CHECKING:
     from longshore.lifecycle import Status
     from longshore.models import (
         Device,
+        Event,
         ExitInfo,
         ExitReason,
+        Gap,
         LogRecord,
         Mount,
+        ProcessInfo,
         RunResult,
+        Stats,
         Ulimit,
         Usage,
     )
@@ -54,8 +61,11 @@ __all__ = [
     "ContainerFailed",
     "Device",
     "Engine",
+    "Event",
+    "EventStream",
     "ExitInfo",
     "ExitReason",
+    "Gap",
     "HostUnsupported",
     "Inspection",
     "InvalidArgument",
@@ -68,12 +78,16 @@ __all__ = [
     "NoSuchContainer",
     "NoSuchExec",
     "NoSuchImage",
+    "NoSuchPath",
     "OperationTimeout",
+    "Process",
+    "ProcessInfo",
     "ProgramNotExecutable",
     "ProgramNotFound",
     "RecordCorrupt",
     "RunResult",
     "RuntimeFailed",
+    "Stats",
     "Status",
     "StoreError",
     "Trace",
@@ -86,15 +100,21 @@ __all__ = [
 _HOME = {
     "Container": "engine.container",
     "Engine": "engine.engine",
+    "EventStream": "engine.eventstream",
     "Inspection": "engine.inspection",
+    "Process": "engine.process",
     "Trace": "engine.trace",
     "Status": "lifecycle",
     "Device": "models",
+    "Event": "models",
     "ExitInfo": "models",
     "ExitReason": "models",
+    "Gap": "models",
     "LogRecord": "models",
     "Mount": "models",
+    "ProcessInfo": "models",
     "RunResult": "models",
+    "Stats": "models",
     "Ulimit": "models",
     "Usage": "models",
 }

@@ -12,7 +12,7 @@ import os
 
 from longshore._value import Value, is_list, is_table
 from longshore.errors import InvalidArgument
-from longshore.linux.files import make_directory, read_file, write_atomic
+from longshore.linux.files import exposed, make_directory, read_file, write_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Settings(Value):
     runtime_flags: tuple[str, ...] = ()
     conmon_paths: tuple[str, ...] = ()
     conmon_env: tuple[str, ...] = ()  # NAME=value
-    cgroup_manager: str = ""
+    cgroup_manager: str = ""  # written in a file; there is no default of ours
     log_size_max: int = -1  # bytes
     log_driver: str = ""
     no_pivot_root: bool = False
@@ -45,6 +45,7 @@ class Settings(Value):
     pids_limit: int | None = None
     shm_size: str = ""
     init_path: str = ""
+    detach_keys: str = "ctrl-p,ctrl-q"  # "": one cannot detach
     stop_timeout: float = 10.0  # seconds
     create_timeout: float = 240.0  # seconds; the time that a runtime has to create a container
     kill_timeout: float = 5.0  # seconds; the time that the kernel has to finish a SIGKILL
@@ -137,7 +138,7 @@ def _from_cache(directory: str, files: list[str]) -> dict[str, Any] | None:
         return None
     try:
         # A run directory below /tmp may be somebody else's: what is in it could name any runtime.
-        if os.stat(f"{directory}/cache").st_uid != os.geteuid():
+        if exposed(directory) or exposed(f"{directory}/cache"):
             return None
         kept = json.loads(data)
         if kept["format"] == _cache_format() and kept["files"] == [_identity(f) for f in files]:
@@ -156,8 +157,9 @@ def _cache_format() -> list[str]:
 def _to_cache(directory: str, files: list[str], settings: dict[str, Any]) -> None:
     kept = {"format": _cache_format(), "files": [_identity(f) for f in files], "settings": settings}
     try:
-        make_directory(f"{directory}/cache")
-        if os.stat(f"{directory}/cache").st_uid == os.geteuid():
+        make_directory(directory)
+        if not exposed(directory):
+            make_directory(f"{directory}/cache")
             write_atomic(f"{directory}/cache/settings.json", json.dumps(kept).encode())
     except OSError:
         return  # a cache that cannot be written costs time and nothing else
@@ -254,6 +256,7 @@ _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
     ("engine", "tmp_dir"): ("tmp_dir", _text),
     ("engine", "no_pivot_root"): ("no_pivot_root", _flag),
     ("engine", "enable_port_reservation"): ("reserve_ports", _flag),
+    ("engine", "detach_keys"): ("detach_keys", _text),
     ("engine", "stop_timeout"): ("stop_timeout", _whole),
     ("containers", "log_size_max"): ("log_size_max", _whole),
     ("containers", "log_driver"): ("log_driver", _text),

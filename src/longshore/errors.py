@@ -27,6 +27,7 @@ __all__ = [
     "NoSuchContainer",
     "NoSuchExec",
     "NoSuchImage",
+    "NoSuchPath",
     "OperationTimeout",
     "ProgramNotExecutable",
     "ProgramNotFound",
@@ -75,6 +76,10 @@ class NoSuchExec(LongshoreError, LookupError):
 
 class NoSuchImage(LongshoreError, LookupError):
     """No image has this name."""
+
+
+class NoSuchPath(LongshoreError, FileNotFoundError):
+    """Nothing has this path, in a container or on the host."""
 
 
 class NameInUse(LongshoreError):
@@ -199,7 +204,7 @@ class RecordCorrupt(StoreError):
 
 
 class ContainerFailed(LongshoreError):
-    """A container ended badly and the caller had asked for ``check=True``.
+    """A command in a container ended badly, and the caller had asked for ``check=True``.
 
     ``result`` has both outputs and the `ExitInfo`.
     """

@@ -39,6 +39,7 @@ class Op(Enum):
     UNPAUSE = "unpause"
     RESTART = "restart"
     EXEC = "exec"
+    ATTACH = "attach"  # to its streams, or its terminal
     CLEANUP = "clean up"
     REMOVE = "remove"
     FORCE_REMOVE = "remove by force"
@@ -90,6 +91,11 @@ COMMANDS: Mapping[Op, Mapping[Status, Status]] = {
         S.EXITED: S.RUNNING,
     },
     Op.EXEC: {S.RUNNING: S.RUNNING},
+    Op.ATTACH: {
+        S.INITIALIZED: S.INITIALIZED,
+        S.RUNNING: S.RUNNING,
+        S.PAUSED: S.PAUSED,
+    },
     Op.CLEANUP: {S.CREATED: S.CREATED, S.STOPPED: S.EXITED, S.EXITED: S.EXITED},
     Op.REMOVE: {S.CREATED: S.CREATED, S.STOPPED: S.EXITED, S.EXITED: S.EXITED},
     Op.FORCE_REMOVE: dict.fromkeys(Status, S.EXITED),
@@ -133,6 +139,8 @@ def step(status: Status, fact: Fact) -> Status:
 
 
 _HINTS: Mapping[tuple[Op, Status], str] = {
+    (Op.ATTACH, Status.CREATED): "start it: `longshore start --attach`",
+    (Op.ATTACH, Status.EXITED): "start it: `longshore start --attach`; `logs` has what it printed",
     (Op.EXEC, Status.PAUSED): "unpause it first: `longshore unpause`",
     (Op.START, Status.PAUSED): "it runs and is frozen: `longshore unpause`",
     (Op.REMOVE, Status.RUNNING): "stop it first, or remove it with force",

@@ -38,8 +38,8 @@ def fails(
     left = host.left_after(hostkit.PATIENCE)
     assert not left, left
     found = box.inspect()
-    assert (found.status, found.pid, found.exits) == (Status.CREATED, None, ())
-    assert found.error in ("", str(caught.value))  # "" before it was begun at all
+    assert (found.status, found.pid, found.error) == (Status.CREATED, None, str(caught.value))
+    assert [info.code for info in found.exits] == [caught.value.exit_code]
     box.remove()  # without force
     with pytest.raises(kind, match=words):
         engine.run(name="box", **options)
@@ -61,7 +61,7 @@ def test_not_executable(engine: Engine, busybox_rootfs: Path, dirs: Dirs) -> Non
     (busybox_rootfs / "bin/text").write_text("no program")
     for command in ("/bin/text", "/etc"):
         error = fails(
-            engine, dirs, ProgramNotExecutable, ".", command=[command], rootfs=busybox_rootfs
+            engine, dirs, ProgramNotExecutable, command, command=[command], rootfs=busybox_rootfs
         )
         assert error.exit_code == 126
 

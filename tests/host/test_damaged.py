@@ -30,6 +30,23 @@ def _wrong_types(data: bytes) -> bytes:
     return json.dumps(json.loads(data) | {"config": [], "status": 7}).encode()
 
 
+def _deep(data: bytes) -> bytes:
+    record = json.loads(data)
+    record["run"]["init"]["pid"] = "1"
+    return json.dumps(record).encode()
+
+
+def _no_run(data: bytes) -> bytes:
+    return json.dumps(json.loads(data) | {"run": None}).encode()
+
+
+def _wide(data: bytes) -> bytes:
+    """A cgroup with everybody in it, who would be killed at the end of the run."""
+    record = json.loads(data)
+    record["run"]["cgroup"] = "/"
+    return json.dumps(record).encode()
+
+
 DAMAGE = {
     "truncated": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",
@@ -41,12 +58,17 @@ DAMAGE = {
     "a list": lambda data: b"[]",
     "a number": lambda data: b"12",
     "null": lambda data: b"null",
+    "zeros": lambda data: bytes(len(data)),  # as a power cut can leave it
+    "deep": _deep,
+    "no run": _no_run,
+    "wide": _wide,
 }
+RUNNING = ("truncated", "binary", "newer", "zeros", "deep", "no run", "wide")
 
 
 @pytest.mark.parametrize("how", DAMAGE)
 def test_one_damaged_record(how: str, engine: Engine, busybox_rootfs: Path) -> None:
-    running = how in ("truncated", "binary", "newer")
+    running = how in RUNNING
     other = make(engine, busybox_rootfs, "exit 3", name="other")
     box = (started if running else make)(engine, busybox_rootfs, SLEEP, name="box")
     path = record_of(engine, box)

@@ -122,7 +122,8 @@ def test_a_start_that_failed_keeps_its_reason(engine: Engine, busybox_rootfs: Pa
     with pytest.raises(ProgramNotFound):
         box.start()
     found = box.inspect()
-    assert (found.status, found.exits) == (Status.CREATED, ())
+    (failed,) = found.exits
+    assert (found.status, failed.reason) == (Status.CREATED, ExitReason.START_FAILED)
     assert "/bin/nothing" in found.error
     (busybox_rootfs / "bin/nothing").write_text("#!/bin/sh\n")
     (busybox_rootfs / "bin/nothing").chmod(0o755)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hostlife import SLEEP, forked, kill_init, make, ready, started
-from longshore import Container, Engine
+from longshore import Container, Engine, Event
 from longshore.engine import finishing, starting
 from longshore.errors import Busy, OperationTimeout
 from longshore.lifecycle import Status
@@ -40,10 +40,16 @@ def test_reads_need_no_lock(engine: Engine, busybox_rootfs: Path) -> None:
         assert engine.list() == [box]
         assert len(engine.inspect_all()) == 2
         assert [record.data for record in box.logs()] == [b"ready\n"]
+        with engine.events(containers=["box"], follow=False) as stream:
+            assert [one.action for one in stream if isinstance(one, Event)][-1] == "start"
         other.start()
         assert other.wait(30).code == 3
         other.rename("another")
         other.remove()
+        with engine.events(since=0, actions=["remove"]) as stream:
+            told = next(stream)  # events of others come as they happen
+            assert isinstance(told, Event)
+            assert told.id == other.id
         with pytest.raises(OperationTimeout):
             box.wait(0.05)
         deadline = time.monotonic() + 0.1

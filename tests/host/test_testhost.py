@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import hostkit
-from hostkit import ROOT
+from hostkit import ROOT, needs
 
 
 def test_layout_is_the_one_asked_for(layout: str) -> None:
@@ -96,3 +96,55 @@ def test_a_host_ends_with_its_caller(layout: str) -> None:
         assert host.stdout.readline() == b"up\n"
         host.terminate()
         assert host.wait(10) == 128 + 15
+
+
+FREEZE = f"""
+top={hostkit.CGROUPS}/freezer
+mkdir -p $top/a/b
+sleep 100 &
+echo $! >$top/a/b/cgroup.procs
+echo FROZEN >$top/a/freezer.state
+until grep -q FROZEN $top/a/b/freezer.state; do :; done
+"""
+FREEZE_V2 = f"""
+mkdir -p {hostkit.CGROUPS}/a
+sleep 100 &
+echo $! >{hostkit.CGROUPS}/a/cgroup.procs
+echo 1 >{hostkit.CGROUPS}/a/cgroup.freeze
+"""
+
+
+def test_a_frozen_process_holds_no_host_up(layout: str) -> None:
+    before = hostkit.Host()
+    argv = [sys.executable, str(ROOT / "scripts/testhost"), layout, "sh", "-c"]
+    script = FREEZE if layout == "v1" else FREEZE_V2
+    assert subprocess.run([*argv, f"{script} exit 7"], check=False, timeout=20).returncode == 7
+    # The same when process 1 had no time for anything.
+    host = subprocess.Popen([*argv, f"{script} echo up; sleep 100"], stdout=subprocess.PIPE)
+    assert host.stdout is not None
+    with host.stdout:
+        assert host.stdout.readline() == b"up\n"
+        host.terminate()
+        assert host.wait(20) == 128 + 15
+    assert not before.left()
+
+
+def test_v1_writes_nothing_where_the_unified_tree_was(layout: str, tmp_path: Path) -> None:
+    """On a hybrid machine, that is a directory of the machine's own tmpfs."""
+    if layout == "v2":
+        return  # everything under /sys/fs/cgroup is replaced there
+    unified = f"{hostkit.CGROUPS}/unified"
+    needs("a kernel with cgroup v2", "cgroup2" in Path("/proc/filesystems").read_text())
+    script = (
+        # a machine of which only this test knows, as hybrid as one can be
+        f"set -e; mount -t tmpfs -o mode=755 none {tmp_path}\n"
+        f"mkdir {tmp_path}/unified {tmp_path}/pids\n"
+        f"mount --move {hostkit.CGROUPS}/pids {tmp_path}/pids; umount --lazy {hostkit.CGROUPS}\n"
+        f"mount --move {tmp_path} {hostkit.CGROUPS}; mount -t cgroup2 none {unified}\n"
+        f'"$0" "$1" v1 mkdir {unified}/litter\n'
+        f"umount {unified}; ls {unified}"
+    )
+    host = [sys.executable, str(ROOT / "scripts/testhost")]
+    unshare = ["unshare", "-m", "--propagation", "private", "sh", "-c", script]
+    done = subprocess.run([*unshare, *host], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src/longshore"
 
 # Lowest first. A part imports only from rows above its own, and never from its own row.
 ROWS = (
-    {"errors", "_value"},
+    {"errors", "_value", "_log"},
     {"lifecycle"},
     {"models"},
     {"options"},

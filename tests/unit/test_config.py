@@ -14,6 +14,7 @@ import pytest
 from longshore import config
 from longshore.config import Settings, check_cgroup_manager, load
 from longshore.errors import InvalidArgument
+from longshore.linux import files
 
 USER = 4711
 
@@ -46,6 +47,9 @@ class _OtherUser:
 
     def geteuid(self) -> int:
         return self._uid
+
+    def lstat(self, path: str) -> os.stat_result:
+        return self.stat(path)
 
     def stat(self, path: str) -> os.stat_result:
         found = os.stat(path)
@@ -368,9 +372,18 @@ def test_somebody_elses_cache_is_neither_used_nor_written(
     kept = home.cache.read_text()
     home.cache.write_text(kept.replace("runc", "evil"))
     assert load().runtime == "evil"
-    monkeypatch.setattr(config, "os", _OtherUser(USER + 1))
+    monkeypatch.setattr(files, "os", _OtherUser(USER + 1))
     assert load().runtime == "runc"
     assert "evil" in home.cache.read_text()
+
+
+def test_nothing_is_written_into_somebody_elses_run_directory(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.cache.parent.parent.mkdir(parents=True)
+    monkeypatch.setattr(files, "os", _OtherUser(USER + 1))
+    load()
+    assert not home.cache.parent.exists()
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(home: Home) -> None:

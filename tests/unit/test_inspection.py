@@ -45,7 +45,7 @@ def _me() -> ProcessId:
 def _run(**changes: object) -> Run:
     run = Run(
         number=1, boot_id=boot_id(), runtime="crun", runtime_path="/usr/bin/crun",
-        cgroup="/longshore/x", monitor=_me(), init=_me(), started_ns=5,
+        cgroup=f"/longshore/{A}", monitor=_me(), init=_me(), started_ns=5,
     )  # fmt: skip
     return run.replace(**changes)
 
@@ -63,7 +63,7 @@ def _ended(machinery: Machinery, container_id: str = A, code: str = "3") -> None
 
 
 def _freeze(machinery: Machinery, text: str) -> None:
-    directory = Path(machinery.cgroup_layout.hierarchies[0].mount, "longshore/x/container")
+    directory = Path(machinery.cgroup_layout.hierarchies[0].mount, f"longshore/{A}/container")
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "cgroup.freeze").write_text(text)
 
@@ -90,7 +90,7 @@ def test_one_that_runs(machinery: Machinery) -> None:
     assert found.exits == (INFO,)
     assert found.restart_count == 2
     assert (found.runtime_name, found.runtime_path) == ("crun", "/usr/bin/crun")
-    assert found.cgroup_path == "/longshore/x/container"
+    assert found.cgroup_path == f"/longshore/{A}/container"
 
 
 @pytest.mark.parametrize(
@@ -198,10 +198,31 @@ def test_under_the_lock_nobody_else_can_be_starting_it(
     assert look(machinery, machinery.store.peek(A), locked=True).interrupted
 
 
-@pytest.mark.parametrize("text", ["", "x", "3 4"])
+@pytest.mark.parametrize("text", ["", "x", "3 4", "\0", "9" * 30, str(1 << 31)])
 def test_an_exit_file_that_is_not_whole_is_not_there(machinery: Machinery, text: str) -> None:
     _ended(machinery, code=text)
     assert read_exit_file(machinery, A) is None
+    os.unlink(machinery.paths(A).exit_file)
+    os.mkdir(machinery.paths(A).exit_file)
+    assert read_exit_file(machinery, A) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"status": Status.RUNNING, "run": None}, "it is running, and nothing is said of its run"),
+        ({"status": Status.DAMAGED}, "it says so itself"),
+        ({"run": _run(cgroup="/")}, "the cgroup '/' is not its own"),
+        ({"run": _run(cgroup="")}, "the cgroup '' is not its own"),
+    ],
+)
+def test_a_record_that_contradicts_itself(
+    machinery: Machinery, changes: dict[str, object], why: str
+) -> None:
+    _add(machinery, **changes)
+    with pytest.raises(RecordCorrupt, match=why):
+        inspect(machinery, A)
+    assert [i.status for i in inspect_all(machinery)] == [Status.DAMAGED]
 
 
 # --- all of them ---------------------------------------------------------------------------------

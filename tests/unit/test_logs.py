@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longshore.models import LogRecord
-from longshore.monitor import logs
+from longshore.monitor import logfiles, logs
 from longshore.monitor.logformat import LogParser, OutputParser
 from longshore.monitor.logs import capture, read_log
 from peers.k8slog import READ, records_of, render, stamp
@@ -252,8 +252,41 @@ def test_a_rotation_while_opening_loses_nothing(
             log.write_bytes(render([line(3)]))
         return listdir(path)
 
-    monkeypatch.setattr(logs.os, "listdir", rotating)
-    assert list(read_log(str(log))) == [line(1), line(2)]
+    monkeypatch.setattr(logfiles.os, "listdir", rotating)
+    assert list(read_log(str(log))) == [line(1), line(2), line(3)]
+
+
+def test_a_listing_in_the_middle_of_a_rotation_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, one, two, three = (tmp_path / f"ctr.log{end}" for end in ("", ".1", ".2", ".3"))
+    for n, path in enumerate((two, one, log), 1):
+        path.write_bytes(render([line(n)]))
+    listdir = os.listdir
+
+    def rotating(path: str) -> list[str]:
+        if three.exists():
+            return listdir(path)
+        two.rename(three)
+        names = listdir(path)  # a gap where the second file will be
+        one.rename(two)
+        log.rename(one)
+        log.write_bytes(render([line(4)]))
+        return names
+
+    monkeypatch.setattr(logfiles.os, "listdir", rotating)
+    assert list(read_log(str(log))) == [line(n) for n in range(1, 5)]
+
+
+def test_a_log_that_never_holds_still_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "ctr.log"
+    log.write_bytes(render([line(1)]))
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(logfiles, "_names", lambda path: {})
+    assert list(read_log(str(log))) == [line(1)]
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_since_and_until_are_inclusive(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from longshore.linux.inotify import Inotify, settle
+from longshore.linux import inotify
+from longshore.linux.inotify import Watch
+from longshore.linux.steps import Sleep
 from longshore.models import LogRecord
-from longshore.monitor import logs
-from longshore.monitor.logs import follow, follow_output
+from longshore.monitor import logfiles
+from longshore.monitor.logs import follow, follow_output, follow_steps
 from peers.k8slog import render
 
 SECOND = 10**9
@@ -205,13 +207,17 @@ def test_log_size_max_keeps_the_reader_going(monitor: Monitor) -> None:
     records = following(monitor)
     for n in range(20):
         monitor.write(line(n))
+        if n % 3 == 1:
+            assert next(records).gap  # what else was thrown away nobody knows
         assert next(records) == line(n)
         if n % 3 == 0:
             monitor.reopen()
     monitor.write(line(20))
     monitor.reopen()  # what was not read yet of a file that is open is not lost either
     monitor.write(line(21))
-    assert [next(records), next(records)] == [line(20), line(21)]
+    assert next(records) == line(20)
+    assert next(records).gap
+    assert next(records) == line(21)
 
 
 def test_a_log_emptied_in_place_begins_again(monitor: Monitor) -> None:
@@ -220,6 +226,7 @@ def test_a_log_emptied_in_place_begins_again(monitor: Monitor) -> None:
     assert [next(records), next(records)] == [line(1), line(2)]
     os.truncate(monitor.path, 0)
     monitor.write(line(3))
+    assert next(records).gap
     assert next(records) == line(3)
 
 
@@ -339,7 +346,7 @@ def test_an_overflow_of_the_queue_is_harmless(
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_leaving_early_closes_everything(monitor: Monitor, begun: bool) -> None:
-    settle()
+    inotify.descriptor()  # one a process, kept for good
     before = set(os.listdir("/proc/self/fd"))
     records = following(monitor)
     if begun:
@@ -347,23 +354,21 @@ def test_leaving_early_closes_everything(monitor: Monitor, begun: bool) -> None:
         assert next(records) == line(1)
         assert set(os.listdir("/proc/self/fd")) > before
     records.close()  # type: ignore[attr-defined]
-    settle()
     assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_failed_watch_leaves_nothing_open(
     monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle()
+    inotify.descriptor()  # one a process, kept for good
     before = set(os.listdir("/proc/self/fd"))
 
     def refuse(*_: object) -> int:
         raise PermissionError
 
-    monkeypatch.setattr(Inotify, "add", refuse)
+    monkeypatch.setattr(Watch, "add", refuse)
     with pytest.raises(PermissionError):
         next(following(monitor))
-    settle()
     assert set(os.listdir("/proc/self/fd")) == before
 
 
@@ -374,11 +379,30 @@ def test_it_waits_with_poll(monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -
     thread.join()
 
 
+def test_it_can_be_followed_in_steps(monitor: Monitor) -> None:
+    """As an event loop does: it never sleeps by itself, and says what it waits for."""
+    monitor.write(line(1), line(2))
+    steps = follow_steps(str(monitor.path), ended=monitor.ended, wake_fds=[monitor.wake])
+    assert next(steps) == [line(1), line(2)]
+    for n in (3, 4):
+        sleep = next(steps)
+        assert isinstance(sleep, Sleep)
+        assert monitor.wake in sleep.fds
+        assert sleep.deadline is None
+        assert inotify.poll(sleep.fds, 0.0) == []
+        monitor.write(line(n))
+        assert inotify.poll(sleep.fds, None) == [sleep.fds[0]]
+        assert next(steps) == [line(n)]
+    assert isinstance(next(steps), Sleep)
+    monitor.end()
+    assert [found for found in steps if found] == []
+
+
 @pytest.mark.parametrize("size", [1, 4096])
 def test_a_writer_in_another_thread_is_followed_exactly(
     monitor: Monitor, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "_CHUNK", 1000)
+    monkeypatch.setattr(logfiles, "CHUNK", 1000)
     sent = [line(n, ("stdout", "stderr")[n % 2], partial=n % 5 == 0) for n in range(3000)]
 
     def write() -> None:

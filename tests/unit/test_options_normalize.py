@@ -98,7 +98,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
         shm_size="1m",
         oom_score_adj=-5,
         log_driver="json-file",
-        log_opt={"path": str(tmp_path / "log"), "max-size": "1m"},
+        log_opt={"path": str(tmp_path / "log"), "max-size": "1m", "max-file": "3"},
         pidfile=tmp_path / "pid",
         conmon_pidfile=tmp_path / "conmon",
         cidfile=tmp_path / "cid",
@@ -127,6 +127,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
     assert (found.ipc, found.pid, found.cgroup_parent) == ("private", "container:other", "/a/b")
     assert (found.stop_signal, found.stop_timeout, found.run_timeout) == (2, 3.0, 0.5)
     assert (found.log_driver, found.log_size_max) == ("k8s-file", 1 << 20)
+    assert found.log_max_files == 3
     assert (found.workdir, found.umask, found.group_add) == ("/srv", 0o27, ("audio", "20"))
     # a record keeps it
     again = ContainerConfig.from_json(json.loads(json.dumps(found.to_json())))
@@ -223,6 +224,8 @@ def test_everything_at_once(tmp_path: Path) -> None:
         ({"log_opt": ["path=relative"]}, "not an absolute path"),
         ({"log_opt": ["max_size=1m"]}, "'max_size' is not known"),
         ({"log_opt": ["max-size=x"]}, "not a size"),
+        ({"log_opt": ["max-file=0"]}, "between 1 and 1000"),
+        ({"log_opt": ["max-files=2"]}, "'max-files' is not known"),
         ({"log_driver": "none", "log_opt": ["max-size=1m"]}, "there is no log"),
         ({"pidfile": "pid"}, "not an absolute path"),
         ({"conmon_pidfile": "/does/not/exist/pid"}, "no directory"),

@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from longshore.engine.observe import ExitFile
-from longshore.engine.reasons import decide, exit_info
+from longshore.engine.reasons import at_rest, decide, exit_info, start_failed
+from longshore.lifecycle import Status
 from longshore.models import ExitInfo, ExitReason, Usage
 from longshore.options import ContainerConfig
 from longshore.store import Record, Run
@@ -128,3 +129,30 @@ def test_the_moment_of_a_reboot_is_not_known() -> None:
 def test_a_reason_that_is_known() -> None:
     info = exit_info(_record(), None, reason=R.KILLED, code=137)
     assert (info.code, info.reason, info.signal) == (137, R.KILLED, 9)
+
+
+@pytest.mark.parametrize("code", [125, 126, 127])
+def test_a_start_that_failed(code: int) -> None:
+    info = start_failed(code, "no such program")
+    assert (info.code, info.reason, info.signal) == (code, R.START_FAILED, None)
+    assert (info.started_ns, info.usage, info.ok) == (None, Usage(), False)
+    assert info.finished_ns is not None
+    assert info.message == "no such program"
+
+
+@pytest.mark.parametrize(
+    ("status", "reasons", "after"),
+    [
+        (Status.CREATED, [], Status.CREATED),
+        (Status.CREATED, [R.START_FAILED], Status.CREATED),
+        (Status.EXITED, [R.START_FAILED], Status.EXITED),  # older exits are not kept for ever
+        (Status.INITIALIZED, [], Status.CREATED),
+        (Status.INITIALIZED, [R.START_FAILED] * 3, Status.CREATED),
+        (Status.INITIALIZED, [R.EXITED, R.START_FAILED], Status.EXITED),
+        (Status.INITIALIZED, [R.MONITOR_LOST], Status.EXITED),
+        (Status.RUNNING, [R.KILLED], Status.EXITED),
+    ],
+)
+def test_what_is_left_at_rest(status: Status, reasons: list[R], after: Status) -> None:
+    exits = tuple(ExitInfo(code=1, reason=reason) for reason in reasons)
+    assert at_rest(_record().replace(status=status, exits=exits)) is after

@@ -16,14 +16,17 @@ from longshore.linux.processes import ProcessId
 from longshore.models import Device, ExitInfo, ExitReason, Mount, Ulimit, Usage
 from longshore.options import ContainerConfig
 from longshore.store import Record, Run
-from longshore.store.records import FORMAT, KEPT_EXITS, _describe, _parse
+from longshore.store.records import FORMAT, KEPT_EXITS, _bytes, _describe, _parse
 
 ID = "ab" * 32
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-numbers = st.integers(-(1 << 63), 1 << 63)
+# what a caller can give: `options.parse.text` and `options.names.check_name` let nothing else pass
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+container_names = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,8}", fullmatch=True)
+said = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)  # by a foreign program
+numbers = st.integers(-(1 << 63), (1 << 64) - 1)
 names = st.dictionaries(texts, texts, max_size=3)
-processes = st.builds(ProcessId, pid=st.integers(1), start=st.integers(0))
+processes = st.builds(ProcessId, pid=st.integers(1, 1 << 22), start=st.integers(0, 1 << 60))
 floats = st.floats(allow_nan=False, allow_infinity=False)
 plain = st.recursive(
     st.none() | st.booleans() | numbers | texts,
@@ -57,7 +60,7 @@ def _like(name: str, default: object) -> st.SearchStrategy[Any]:
 
 
 configs = st.fixed_dictionaries(
-    {"name": texts},
+    {"name": container_names},
     optional={
         name: _like(name, getattr(ContainerConfig, name))
         for name in ContainerConfig._fields
@@ -73,11 +76,11 @@ exits = st.builds(
     started_ns=st.none() | numbers,
     finished_ns=st.none() | numbers,
     usage=st.builds(Usage, memory_peak=st.none() | numbers, cpu_user=st.none() | floats),
-    message=texts,
+    message=said,
 )
 runs = st.builds(
     Run,
-    number=st.integers(1),
+    number=st.integers(1, 1 << 60),
     boot_id=texts,
     runtime=texts,
     runtime_path=texts,
@@ -88,6 +91,7 @@ runs = st.builds(
     started_ns=st.none() | numbers,
     intent=st.sampled_from(["", "stop", "escalate", "kill", "timeout"]),
     intent_signal=st.integers(0, 64),
+    note=said,
 )
 records = st.builds(
     Record,
@@ -97,13 +101,9 @@ records = st.builds(
     status=st.sampled_from(Status),
     run=st.none() | runs,
     exits=st.lists(exits, max_size=3).map(tuple),
-    starts=st.integers(0),
-    error=texts,
+    starts=st.integers(0, 1 << 60),
+    error=said,
 )
-
-
-def _bytes(record: Record) -> bytes:
-    return json.dumps({"format": FORMAT, **record.to_json()}).encode()
 
 
 @given(configs)
@@ -149,6 +149,31 @@ def test_what_a_newer_version_adds_is_not_in_the_way() -> None:
     )
 
 
+def test_what_a_newer_version_adds_survives_a_change() -> None:
+    data = _record(colour="green", layers=[{"deep": [1, None]}])
+    data["config"]["taste"] = {"sweet": [1]}
+    data["config"]["mounts"] = [{"type": "bind", "target": "/a", "idmap": True}]
+    data["run"]["speed"] = None
+    data["run"]["init"] = {"pid": 5, "start": 6, "pidfd_inode": 7}
+    data["exits"][0]["weather"] = "fine"
+    data["exits"][0]["usage"] = {"joules": 2.5}
+    before = _parse(json.dumps(data).encode(), "/x", ID)
+    run = before.run
+    assert run is not None
+    changed = before.replace(
+        status=Status.STOPPED,
+        run=run.replace(intent="stop"),
+        config=before.config.replace(name="other"),
+    ).with_exit(ExitInfo(code=1, reason=ExitReason.EXITED))
+    after = json.loads(_bytes(changed))
+    expected = json.loads(json.dumps(data))
+    expected["status"] = "stopped"
+    expected["run"]["intent"] = "stop"
+    expected["config"]["name"] = "other"
+    expected["exits"].append({"code": 1, "reason": "exited"})
+    assert after == expected
+
+
 def test_a_newer_format_is_refused_as_such() -> None:
     with pytest.raises(RecordCorrupt, match=rf"format {FORMAT + 1} is newer") as caught:
         _parse(json.dumps(_record(format=FORMAT + 1)).encode(), "/x/record.json", ID)
@@ -169,15 +194,21 @@ DAMAGED = {
     **{
         f"{key} = {value!r}": json.dumps(_record(**{key: value})).encode()
         for key in ("format", "id", "config", "created_ns", "status", "exits", "starts", "error")
-        for value in (None, [1], {"x": 1}, "x")
+        for value in (None, True, [1], {"x": 1}, "x")
         if (key, value) != ("error", "x")
     },
+    "format 0": json.dumps(_record(format=0)).encode(),
+    "a number of 5000 digits": b'{"format": 1, "created_ns": ' + b"9" * 5000 + b"}",
     **{f"run = {value!r}": json.dumps(_record(run=value)).encode() for value in ([1], {"x": 1})},
     **{
         f"no {key}": json.dumps({k: v for k, v in _record().items() if k != key}).encode()
         for key in ("format", "id", "config", "created_ns")
     },
     "a config without a name": json.dumps(_record(config={})).encode(),
+    **{
+        f"the name {name[:9]!r}": json.dumps(_record(config={"name": name})).encode()
+        for name in ("", ".", "..", "a/b", "../names/a", "a\n", "a\0", "é", "\ud800", "a" * 251)
+    },
     "a name that is a number": json.dumps(_record(config={"name": 5})).encode(),
     "exits of text": json.dumps(_record(exits=["x"])).encode(),
 }

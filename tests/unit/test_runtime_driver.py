@@ -159,7 +159,7 @@ def test_a_failure_has_everything_with_it(tmp_path: Path, verb: str) -> None:
     with pytest.raises(RuntimeFailed) as caught:
         call("abc", 9) if verb == "kill" else call("abc")
     error = caught.value
-    assert str(error) == f"faker could not {verb} container abc: it is broken"
+    assert str(error) == f"cannot {verb} container abc: faker: it is broken"
     assert error.argv[:2] == (fake.peer.path, "--root")
     assert (error.returncode, error.stdout, error.stderr) == (3, "out", "it is broken")
 
@@ -179,7 +179,33 @@ def test_the_log_is_preferred_to_stderr(tmp_path: Path) -> None:
 
 def test_what_conmon_passes_on(tmp_path: Path) -> None:
     error = RUNC.failed("words", "create", "box", log=str(tmp_path / "none"))
-    assert str(error) == "runc could not create container box: words"
+    assert str(error) == "cannot create container box: runc: words"
+    denied = "open executable: Permission denied"
+    error = RUNC.failed(denied, "create", "box", log=None, program="/bin/x")
+    assert str(error) == f"cannot create container box: runc: '/bin/x': {denied}"
+
+
+def test_a_failed_start_names_the_container_as_asked(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, start=_answer("", "no", 1))
+    with pytest.raises(RuntimeFailed, match="cannot start container box: faker: no"):
+        fake.driver.start("abc", log=str(tmp_path / "log"), subject="box")
+
+
+@pytest.mark.parametrize(
+    ("argv", "is_call"),
+    [
+        (["PATH", "--root", "/s", "create", "abc"], True),
+        (["/usr/bin/env", "-u", "NOTIFY_SOCKET", "PATH", "create", "abc"], True),
+        (["PATH", "create", "other"], False),
+        (["/other", "create", "abc"], False),
+        (["/usr/bin/env", "/other", "create", "abc"], False),
+        (["/usr/bin/conmon", "-c", "abc", "-r", "PATH"], False),
+        ([], False),
+    ],
+)
+def test_a_call_is_recognized(argv: list[str], is_call: bool) -> None:
+    argv = [RUNC.path if word == "PATH" else word for word in argv]
+    assert RUNC.is_call(argv, "abc") is is_call
 
 
 def test_a_runtime_that_is_not_there() -> None:

@@ -44,13 +44,13 @@ def test_a_real_failure_becomes_an_error(sample: dict[str, Any]) -> None:
             assert error.hint is None, way
         else:
             assert sample["hint"] in (error.hint or ""), way
-        assert str(error).startswith("crun could not create container box: "), way
+        assert str(error).startswith("cannot create container box: crun: "), way
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=_name)
 def test_the_message_has_the_runtimes_words_and_not_its_wrapping(sample: dict[str, Any]) -> None:
     for way, (words, log) in _ways(sample).items():
-        said = str(explain("x", "create", "box", words, log=log)).partition("box: ")[2]
+        said = str(explain("x", "create", "box", words, log=log)).partition("box: x: ")[2]
         assert said, way
         assert said == said.strip(), way
         for wrapping in ("level=error", '"msg"', '\\"', "time="):
@@ -84,16 +84,33 @@ def test_every_class_of_the_table_has_a_sample() -> None:
     assert {kind.__name__ for _, kind, _ in _TABLE} <= seen
 
 
+@pytest.mark.parametrize("sample", SAMPLES, ids=_name)
+def test_a_program_that_cannot_be_executed_is_named(sample: dict[str, Any]) -> None:
+    """crun 1.8 says only that an executable could not be opened."""
+    program = "/the/program"
+    for words, log in _ways(sample).values():
+        said = str(explain("x", "create", "box", words, log=log, program=program))
+        assert (program in said) == (sample["class"] != "RuntimeFailed")
+        assert str(explain("x", "create", "box", words, log=log)) == said.replace(
+            f"'{program}': ", ""
+        )
+
+
+def test_a_program_is_named_once() -> None:
+    for words in ("executable file `nope` not found in $PATH", 'exec: "nope": permission denied'):
+        assert str(explain("x", "create", "box", words, program="nope")).count("nope") == 1
+
+
 def test_what_matches_nothing_keeps_its_words() -> None:
     error = explain("runc", "start", "box", "  the moon is full \n")
     assert type(error) is RuntimeFailed
-    assert str(error) == "runc could not start container box: the moon is full"
+    assert str(error) == "cannot start container box: runc: the moon is full"
     assert error.hint is None
 
 
 @pytest.mark.parametrize("words", ["", "  \n"])
 def test_silence_is_said(words: str) -> None:
-    assert str(explain("runc", "start", "box", words)).endswith("box: it said nothing")
+    assert str(explain("runc", "start", "box", words)).endswith("box: runc: it said nothing")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +129,7 @@ def test_silence_is_said(words: str) -> None:
     ],
 )
 def test_a_log_that_says_nothing_is_not_used(log: str) -> None:
-    assert str(explain("runc", "start", "box", "words", log=log)).endswith("box: words")
+    assert str(explain("runc", "start", "box", "words", log=log)).endswith("box: runc: words")
 
 
 def test_the_first_error_of_a_log_wins() -> None:
@@ -120,7 +137,7 @@ def test_the_first_error_of_a_log_wins() -> None:
         json.dumps({"level": level, "msg": message}) + "\n"
         for level, message in (("warning", "a"), ("error", " first \n"), ("error", "second"))
     )
-    assert str(explain("runc", "start", "box", "words", log=log)).endswith("box: first")
+    assert str(explain("runc", "start", "box", "words", log=log)).endswith("box: runc: first")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ def _python(code: str) -> str:
 
 
 def test_all_is_exact() -> None:
-    expected = {"Container", "Engine", "Inspection", "Status", "Trace", "__version__"}
+    expected = {"Container", "Engine", "EventStream", "Inspection", "Process", "Status"}
+    expected |= {"Trace", "__version__"}
     expected |= set(errors.__all__)
     expected |= set(models.__all__) - {"ContainerId"}
     assert set(NAMES) == expected

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore._value import Value
+from longshore._value import Value, free_text
 
 
 class Colour(Enum):
@@ -139,20 +139,101 @@ def test_json_has_plain_types_only() -> None:
     }
 
 
-def test_keys_of_a_newer_version_are_left_out() -> None:
-    assert Point.from_json({"x": 1, "colour": "green"}) == Point(x=1)
+def test_keys_of_a_newer_version_survive() -> None:
+    data = {"name": "a", "corner": {"x": 1, "w": [1, {"deep": None}]}, "taste": "sweet"}
+    shape = Shape.from_json(data)
+    assert shape == Shape(name="a", corner=Point(x=1))
+    assert hash(shape) == hash(Shape(name="a", corner=Point(x=1)))
+    assert "taste" not in repr(shape)
+    for again in (shape, copy.deepcopy(shape), pickle.loads(pickle.dumps(shape))):
+        assert again.to_json() == data
+        assert again.replace(name="b").to_json() == data | {"name": "b"}
+    assert shape.replace(corner=Point(x=1)).to_json() == data | {"corner": {"x": 1}}
+
+
+DEEP: Any = 1
+for _ in range(150):
+    DEEP = [DEEP]
 
 
 @pytest.mark.parametrize(
-    ("data", "error"),
-    [({}, TypeError), ({"name": "a", "colour": "green"}, ValueError)],
+    ("data", "why"),
+    [
+        ([], r"\[\] is no object"),
+        (None, "None is no object"),
+        ({}, "name: missing"),
+        ({"name": None}, "name: None is not text"),
+        ({"name": "a\0b"}, "name: there is a NUL byte in it"),
+        ({"name": "\ud800"}, "name: .*surrogates not allowed"),
+        ({"name": "a", "colour": "green"}, "colour: there is no 'green'"),
+        ({"name": "a", "colour": ["red"]}, "colour: unhashable"),
+        ({"name": "a", "colour": None}, "colour: there is no None"),
+        ({"name": "a", "corner": 5}, "corner: 5 is no object"),
+        ({"name": "a", "corner": {"x": True}}, "corner: x: True is not a whole number"),
+        ({"name": "a", "corner": {"x": 1.0}}, "corner: x: 1.0 is not a whole number"),
+        ({"name": "a", "corner": {"x": 1 << 64}}, "corner: x: 18446744073709551616 is not"),
+        ({"name": "a", "points": {}}, r"points: \{\} is no list"),
+        ({"name": "a", "points": [{"x": 1}, {}]}, "points: x: missing"),
+        ({"name": "a", "notes": []}, r"notes: \[\] is no object"),
+        ({"name": "a", "notes": {"x": DEEP}}, "notes: it is nested too deeply"),
+        ({"name": "a", "new": DEEP}, "'new': it is nested too deeply"),
+        ({"name": "a" * 80 + "\0"}, "name: "),
+    ],
 )
-def test_json_that_makes_no_value_is_an_error(data: dict[str, Any], error: type[Exception]) -> None:
-    with pytest.raises(error):
+def test_json_that_makes_no_value_is_an_error(data: object, why: str) -> None:
+    with pytest.raises(ValueError, match=f"^{why}"):
         Shape.from_json(data)
 
 
-points = st.builds(Point, x=st.integers(), y=st.integers())
+class Kinds(Value):
+    _nested = {"said": free_text}
+
+    number: float = 0.0
+    sure: bool = False
+    size: int | None = None
+    words: tuple[str, ...] = ()
+    table: Mapping[str, str] = {}
+    said: str = ""
+    secret: frozenset[int] = frozenset()
+
+
+def test_a_kind_that_json_has_not_is_a_fault_of_the_class() -> None:
+    with pytest.raises(KeyError, match="frozenset"):
+        Kinds.from_json({})
+
+
+class Plain(Kinds):
+    secret: str = ""  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"number": float("inf")}, {"number": float("nan")}, {"number": "1"}, {"number": 10**400},
+        {"sure": 1}, {"sure": None}, {"size": False}, {"size": "1"}, {"words": [1]},
+        {"words": ["a", None]}, {"words": "ab"}, {"table": {"a": 1}}, {"table": {"a\0": "b"}},
+        {"table": None}, {"said": None},
+    ],
+)  # fmt: skip
+def test_only_what_the_annotation_says_is_read(data: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(data))}: "):
+        Plain.from_json(data)
+
+
+def test_what_is_read_is_what_the_annotation_says() -> None:
+    read = Plain.from_json({"number": 3, "size": None, "words": ["b\udcff"], "table": {"a": "é"}})
+    assert (read.number, type(read.number)) == (3.0, float)
+    assert (read.size, read.words, read.table) == (None, ("b\udcff",), {"a": "é"})
+
+
+def test_free_text_loses_what_cannot_be_printed() -> None:
+    assert Plain.from_json({"said": "é\udcff\0"}).said == "é\udcff\0"
+    assert Plain.from_json({"said": "a\ud800b"}).said == "a?b"
+
+
+whole = st.integers(-1 << 63, (1 << 64) - 1)
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+points = st.builds(Point, x=whole, y=whole)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -163,7 +244,7 @@ plain = st.recursive(
 @given(
     st.builds(
         Shape,
-        name=st.text(),
+        name=text,
         colour=st.sampled_from(Colour),
         corner=st.none() | points,
         points=st.lists(points).map(tuple),

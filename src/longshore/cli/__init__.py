@@ -26,8 +26,11 @@ _INTERRUPTED = 130
 
 # verb: (module under longshore.cli, its Command, one line of help)
 _CONTAINER: Mapping[str, tuple[str, str, str]] = {
+    "attach": ("attach", "COMMAND", "Show what a running container prints, and type to it"),
     "cleanup": ("cleanup", "COMMAND", "Take back what ended containers have left behind"),
+    "cp": ("cp", "COMMAND", "Copy files into containers, out of them and between them"),
     "create": ("create", "COMMAND", "Make a container and do not start it"),
+    "exec": ("exec", "COMMAND", "Run a second program in a running container"),
     "exists": ("exists", "COMMAND", "Say by the exit code whether a container exists"),
     "inspect": ("inspect", "CONTAINER", "Show everything that is known about containers"),
     "kill": ("kill", "COMMAND", "Send a signal to running containers"),
@@ -42,7 +45,9 @@ _CONTAINER: Mapping[str, tuple[str, str, str]] = {
     "rm": ("rm", "COMMAND", "Remove containers"),
     "run": ("run", "COMMAND", "Make a container, run it, and end with its exit code"),
     "start": ("start", "COMMAND", "Start containers that exist"),
+    "stats": ("stats", "COMMAND", "Show what running containers use"),
     "stop": ("stop", "COMMAND", "Stop running containers"),
+    "top": ("top", "COMMAND", "List the processes of a container"),
     "unpause": ("pause", "UNPAUSE", "Let paused containers go on"),
     "wait": ("wait", "COMMAND", "Wait for containers to end, and print their exit codes"),
 }
@@ -52,6 +57,7 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
     "inspect": ("inspect", "COMMAND", _CONTAINER["inspect"][2]),
     "completion": ("completion", "COMMAND", "Print a completion script for a shell"),
     "doctor": ("doctor", "COMMAND", "Look at this host and say what is missing, and what mends it"),
+    "events": ("events", "COMMAND", "Show what happens to containers, as it happens"),
     "info": ("info", "COMMAND", "Show this host and the settings in use"),
     "version": ("version", "COMMAND", "Show the versions of Longshore and of what it drives"),
 }
@@ -60,6 +66,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str, str]]]] = {
     "system": (
         "Work with everything that Longshore keeps",
         {
+            "events": VERBS["events"],
             "info": VERBS["info"],
             "prune": ("prune", "SYSTEM", "Remove what is not in use"),
         },
@@ -105,9 +112,11 @@ def _open_missing() -> None:
 
 
 def _guarded(words: list[str], program: str) -> int:
+    from longshore import _log
     from longshore.cli.app import App
 
     app = App([program, *words])
+    before = _log.listen(app)
     try:
         try:
             code = _dispatch(app, words)
@@ -124,7 +133,24 @@ def _guarded(words: list[str], program: str) -> int:
             raise
         _silence_stdout()
         code = _BROKEN_PIPE
+    except OSError as err:
+        if app.debug or err.filename is not None or err.errno not in _full():
+            raise
+        _silence_stdout()
+        full = LongshoreError(
+            f"cannot write: {err.strerror}", hint="standard output goes where there is no room"
+        )
+        app.report(full)
+        code = full.exit_code
+    finally:
+        _log.listen(before)
     return code
+
+
+def _full() -> tuple[int, ...]:
+    import errno
+
+    return (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _silence_stdout() -> None:

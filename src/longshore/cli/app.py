@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from longshore import _log
 from longshore.cli.flags import SWITCH, TEXT, Flag, Parsed
 
 TYPE_CHECKING = False
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["GLOBALS", "App"]
 
+_LEVELS = {
+    "trace": _log.DEBUG - 5,
+    "debug": _log.DEBUG,
+    "info": _log.INFO,
+    "warn": _log.WARNING,
+    "warning": _log.WARNING,
+    "error": _log.ERROR,
+    "fatal": _log.CRITICAL,
+    "panic": _log.CRITICAL,
+}
 GLOBALS = (
     Flag(
         "cgroup-manager",
@@ -29,9 +40,9 @@ GLOBALS = (
         "log-level",
         "",
         TEXT,
-        "How much to say about failures; debug and trace show where they come from",
+        "The least to be shown: warnings at warn, at debug also where failures come from",
         metavar="LEVEL",
-        choices=("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"),
+        choices=tuple(_LEVELS),
         default="warn",
     ),
     Flag(
@@ -77,12 +88,24 @@ class App:
         return self._engine
 
     @property
+    def level(self) -> int:
+        """The least level of what is to be shown, as a number of `longshore._log`."""
+        if os.environ.get("LONGSHORE_DEBUG"):
+            return _log.DEBUG
+        return _LEVELS[self.options.text("log-level")]
+
+    @property
     def debug(self) -> bool:
         """Whether failures are to show where they come from."""
-        return bool(os.environ.get("LONGSHORE_DEBUG")) or self.options.text("log-level") in (
-            "debug",
-            "trace",
-        )
+        return self.level <= _log.DEBUG
+
+    def hear(self, level: int, message: str) -> None:
+        """Print what the library says beside its work on standard error, as one line."""
+        word = "warning" if level >= _log.WARNING else "debug"
+        try:
+            _write(f"longshore: {word}: {' '.join(message.split())}")
+        except OSError:
+            pass  # it is not worth the work that goes on
 
     def report(self, error: LongshoreError) -> None:
         """Print an error, its hint and its notes on standard error."""
@@ -95,8 +118,11 @@ class App:
             import traceback
 
             lines.append("".join(traceback.format_exception(error)).rstrip())
-        text = "\n".join(lines)
-        # A runtime's words may hold what a terminal would obey.
-        clean = "".join(c if c >= " " or c in "\n\t" else repr(c)[1:-1] for c in text)
-        sys.stderr.write(clean.encode("utf-8", "backslashreplace").decode() + "\n")
-        sys.stderr.flush()
+        _write("\n".join(lines))
+
+
+def _write(text: str) -> None:
+    # A runtime's words may hold what a terminal would obey.
+    clean = "".join(c if c >= " " or c in "\n\t" else repr(c)[1:-1] for c in text)
+    sys.stderr.write(clean.encode("utf-8", "backslashreplace").decode() + "\n")
+    sys.stderr.flush()

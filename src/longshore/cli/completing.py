@@ -45,6 +45,8 @@ def candidates(app: App, words: Sequence[str]) -> list[str]:
     rest, waiting = _skip(before, GLOBALS, app, trailing=True)
     if waiting is not None:
         return _values(waiting, current)
+    if rest[:1] == ["help"]:
+        rest = rest[1:]
     verbs = {name: entry[2] for name, entry in VERBS.items()}
     verbs |= {name: summary for name, (summary, _) in GROUPS.items()}
     entry = None

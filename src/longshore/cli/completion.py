@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from longshore.cli.flags import Parsed
 
 # All three ask the program itself: `longshore __complete WORD...` prints one candidate a line,
-# followed by a tab and what it is. A last line ":file" or ":dir" asks for paths as well.
+# followed by a tab and what it is. A last line ":file" or ":dir" asks for paths as well, which the
+# shells look for themselves: each has its own idea of quotes, ~ and --flag=PATH.
 _SCRIPTS = {
     "bash": r"""# bash completion for longshore
 _longshore_complete() {
@@ -33,10 +34,13 @@ _longshore_complete() {
     local cut=${last%"$current"} i
     if [[ $current == "=" ]]; then cut=$last current=; fi
     COMPREPLY=()
-    for i in "${found[@]}"; do COMPREPLY+=("${i#"$cut"}"); done
+    for i in "${found[@]}"; do
+        COMPREPLY+=("${i#"$cut"}")
+        if [[ $i == *= ]]; then compopt -o nospace; fi
+    done
     case $kind in
-        file) compopt -o filenames; COMPREPLY+=($(compgen -f -- "$current")) ;;
-        dir) compopt -o filenames; COMPREPLY+=($(compgen -d -- "$current")) ;;
+        file) compopt -o default ;;
+        dir) compopt -o dirnames ;;
     esac
 }
 complete -F _longshore_complete longshore
@@ -44,15 +48,19 @@ complete -F _longshore_complete longshore
     "zsh": r"""#compdef longshore
 # zsh completion for longshore
 _longshore() {
-    local line kind=
-    local -a found
+    local line kind= entry
+    local -a found unfinished
     while IFS= read -r line; do
+        entry="${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}"
         case $line in
             :*) kind=${line#:} ;;
-            *) found+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}") ;;
+            *=$'\t'*) unfinished+=("$entry") ;;
+            *) found+=("$entry") ;;
         esac
-    done < <("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)
+    done < <("${words[1]}" __complete "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)
     (( ${#found} )) && _describe 'longshore' found
+    (( ${#unfinished} )) && _describe 'longshore' unfinished -S ''
+    [[ -n $kind && $PREFIX == -*=* ]] && compset -P '*='
     case $kind in
         file) _files ;;
         dir) _files -/ ;;
@@ -68,14 +76,20 @@ fi
 function __longshore_complete
     set -l words (commandline -opc)
     set -l current (commandline -ct)
+    type -q $words[1]; or return
     for line in ($words[1] __complete $words[2..-1] "$current" 2>/dev/null)
         switch $line
-            case ':file'
-                __fish_complete_path "$current"
-            case ':dir'
-                __fish_complete_directories "$current"
+            case ':file' ':dir'
+                set -l flag (string match -r -- '^-[^=/]*=' "$current")
+                set -l value (string sub -s (math (string length -- "$flag") + 1) -- "$current")
+                # fish's own search for paths, which is what a command that it does not know gets
+                set -l paths (complete -C "'' $value")
+                test $line = ':dir'; and set paths (string match -r '.*/(?:\t.*)?$' -- $paths)
+                for path in $paths
+                    echo -- "$flag$path"
+                end
             case '*'
-                echo $line
+                echo -- $line
         end
     end
 end

@@ -88,7 +88,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("label", "l", EACH, "Set labels", metavar="KEY=VALUE"),
     Flag("label-file", "", LIST, "Read labels from a file", metavar="FILE", completes=_FILE),
     Flag("log-driver", "", TEXT, "Where output is kept (k8s-file or none)", metavar="NAME"),
-    Flag("log-opt", "", LIST, "Options of the log (path=, max-size=)", metavar="KEY=VALUE"),
+    Flag("log-opt", "", LIST, "Options of the log (path=, max-size=, max-file=)", metavar="KEY=VALUE"),
     Flag("memory", "m", TEXT, "Memory limit, such as 64m", metavar=_SIZE),
     Flag("memory-reservation", "", TEXT, "Soft memory limit", metavar=_SIZE),
     Flag("memory-swap", "", TEXT, "Limit of memory and swap together; -1: none", metavar=_SIZE),
@@ -152,7 +152,7 @@ FLAGS: tuple[Flag, ...] = (
         choices=("table", "json"),
         metavar="FORM",
     ),
-    Flag("tty", "t", SWITCH, "Give the process a terminal (not in this version)"),
+    Flag("tty", "t", SWITCH, "Give the process a terminal"),
     Flag("ulimit", "", LIST, "Resource limits", metavar="NAME=SOFT[:HARD]"),
     Flag("umask", "", TEXT, "File mode mask of the process, in octal", metavar="MASK"),
     Flag("user", "u", TEXT, "User to run as", metavar="USER[:GROUP]"),
@@ -189,12 +189,6 @@ def options_of(parsed: Parsed, argv: Sequence[str]) -> tuple[str | None, list[st
         del options["memory_swappiness"]
     if "volumes" in options:
         options["volumes"] = [_from_here(volume) for volume in options["volumes"]]
-    if options.pop("tty", False):
-        raise HostUnsupported(
-            "a terminal (--tty)",
-            "this version has none yet",
-            hint="leave out -t; -i alone passes standard input on",
-        )
     if parsed.given("env-file"):
         options["env"] = [*_environment(parsed.many("env-file")), *options.get("env", ())]
     if parsed.given("label-file"):
@@ -273,8 +267,9 @@ def _label_lines(path: str) -> list[str]:
 
 
 def _patch(path: str) -> Mapping[str, Any]:
+    text = _read(path, "spec patch")
     try:
-        patch = json.loads(_read(path, "spec patch"))
+        patch = json.loads(text)
     except (ValueError, RecursionError) as err:
         raise InvalidArgument(f"the spec patch {path} is not JSON: {err}") from err
     if not isinstance(patch, dict):

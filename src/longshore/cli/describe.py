@@ -67,7 +67,7 @@ def document(one: Inspection, engine: Engine) -> dict[str, Any]:
         "AppArmorProfile": process.get("apparmorProfile", ""),
         "EffectiveCaps": list(capabilities.get("effective") or ()),
         "BoundingCaps": list(capabilities.get("bounding") or ()),
-        "ExecIDs": [],
+        "ExecIDs": list(one.exec_ids),
         "GraphDriver": {
             "Name": "overlay" if config.overlay else "",
             "Data": GoMap(LowerDir=config.rootfs, MergedDir=one.rootfs_path)
@@ -198,7 +198,8 @@ def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
             "Config": None,
             "Path": one.log_path,
             "Tag": "",
-            "Size": f"{config.log_size_max}B" if config.log_size_max >= 0 else "0B",
+            "Size": f"{max(config.log_size_max, 0)}B",
+            "MaxFile": config.log_max_files,
         },
         "NetworkMode": config.network or "none",
         "PortBindings": GoMap(),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 
 from longshore.cli import creation
-from longshore.cli.flags import SWITCH, Command, Flag
+from longshore.cli.flags import SWITCH, TEXT, Command, Flag
 from longshore.errors import LongshoreError
 from longshore.linux import grace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Self
 
@@ -46,7 +48,8 @@ def run(app: App, parsed: Parsed) -> int:
     container = creation.make(engine, parsed, app.argv)
     trace.mark("create")
     if detached:
-        _start(container, trace, forget=parsed.on("rm"))
+        with _forgetting(container, asked=parsed.on("rm")):
+            _start(container, parsed, trace)
         print(container.id)
         code = 0
     else:
@@ -56,31 +59,65 @@ def run(app: App, parsed: Parsed) -> int:
     return code
 
 
-def _start(container: Container, trace: Trace, *, forget: bool) -> None:
-    """Start a container; with ``forget``, one that does not start is removed."""
-    try:
-        container.start(trace=trace)
-    except BaseException as error:
-        if forget:
-            try:
-                container.remove(force=True, missing_ok=True)
-            except LongshoreError as more:
-                error.add_note(f"container {container.id} could not be removed: {more}")
-        raise
+class _forgetting:  # noqa: N801 - reads as what it does; contextlib's would cost an import
+    """Removes a container, if that was asked for, when it cannot be started."""
+
+    def __init__(self, container: Container, *, asked: bool) -> None:
+        self._container = container
+        self._asked = asked
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None or not self._asked:
+            return
+        try:
+            self._container.remove(force=True, missing_ok=True)
+        except LongshoreError as more:
+            error.add_note(f"container {self._container.id} could not be removed: {more}")
+
+
+def _start(container: Container, parsed: Parsed, trace: Trace) -> None:
+    size = None
+    if parsed.on("tty"):
+        from longshore.linux import ttys
+
+        size = ttys.size((0, 1, 2))
+    container.start(console_size=size, trace=trace)
 
 
 def _attached(app: App, container: Container, parsed: Parsed, trace: Trace) -> int:
     with container.attended():  # leaving it cleans up, and with --rm removes
-        _start(container, trace, forget=parsed.on("rm"))
-        with _Signals(container, proxy=parsed.on("sig-proxy")):
-            if parsed.on("interactive"):
-                _feed(container)
-            if parsed.text("log-driver") != "none":
+        if _has_more_to_it(app, parsed):
+            from longshore.cli import attach
+
+            found = attach.attended(
+                app, container, parsed, stdin=parsed.on("interactive"), trace=trace
+            )
+            if found is None:
+                return 0
+            code = found
+        else:
+            with _forgetting(container, asked=parsed.on("rm")):
+                container.start(trace=trace)
+            with Signals(container, proxy=parsed.on("sig-proxy")):
                 follow(container)
-            info = container.wait()
+                code = code_of(app, container.wait())
         trace.mark("run")
     trace.mark("clean up")
-    return code_of(app, info)
+    return code
+
+
+def _has_more_to_it(app: App, parsed: Parsed) -> bool:
+    """Whether there is more to be done than to show a log that nobody else has written to."""
+    settings = app.engine.settings
+    special = ("interactive", "tty", "log-driver", "log-opt")
+    return (
+        any(parsed.given(flag) for flag in special)
+        or settings.log_driver == "none"
+        or settings.log_size_max > 0
+    )
 
 
 def code_of(app: App, info: ExitInfo) -> int:
@@ -100,7 +137,10 @@ def follow(container: Container) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of it, however little the descriptor takes at a time."""
+    """Write all of it, however little the descriptor takes at a time.
+
+    BrokenPipeError when nobody will read it: a pipe's reader, or a terminal, is gone.
+    """
     view = memoryview(data)
     while view:
         try:
@@ -111,36 +151,34 @@ def write_all(fd: int, data: bytes) -> None:
             poller = select.poll()
             poller.register(fd, select.POLLOUT)
             poller.poll()
+        except OSError as err:
+            if err.errno == errno.EIO and os.isatty(fd):
+                raise BrokenPipeError(err.errno, err.strerror) from err
+            raise
 
 
-def _feed(container: Container) -> None:
-    """Copy standard input to a container, in a thread that nobody waits for."""
-    import threading
-
-    def copy() -> None:
-        try:
-            container.feed(0)
-        except (LongshoreError, OSError):
-            pass  # it has ended, and what it has not read is nobody's loss
-
-    threading.Thread(target=copy, name="stdin", daemon=True).start()
-
-
-class _Signals:
+class Signals:
     """While it is entered, signals sent to this process go to the container instead.
 
     They are forwarded, in order, by a thread that exists once there is a signal: the main thread
     may be holding the container's lock when one arrives.
+
+    A signal that is meant to end this process, and that the container's pid 1 cannot receive, ends
+    the container if this process is its ``owner``, and else this process; `last_words` come before
+    that.
     """
 
-    def __init__(self, container: Container, *, proxy: bool) -> None:
+    def __init__(self, container: Container, *, proxy: bool, owner: bool = True) -> None:
+        self.numbers = _FORWARDED if proxy else ()
+        self.last_words: Callable[[], None] = _nothing
         self._container = container
-        self._numbers = _FORWARDED if proxy else ()
+        self._owner = owner
+        self._ours: set[int] = set()
         self._before: dict[signal.Signals, object] = {}
         self._pipe = -1
 
     def __enter__(self) -> Self:
-        for number in self._numbers:
+        for number in self.numbers:
             # what our starter had ignored (nohup, a shell's &) stays ignored
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._take)
@@ -153,6 +191,11 @@ class _Signals:
             os.close(self._pipe)  # the thread's end of file
 
     def _take(self, number: int, _: FrameType | None) -> None:
+        if number in self._ours:
+            self.last_words()
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         if self._pipe < 0:
             import threading
 
@@ -168,11 +211,19 @@ class _Signals:
                 for number in numbers:
                     try:
                         if number in _ENDING and self._container.drops(number):
+                            if not self._owner:
+                                self._ours.add(number)
+                                os.kill(os.getpid(), number)
+                                continue
                             # Ctrl-C is meant to end it: as outside of a container, it does
                             number = signal.SIGKILL
                         self._container.kill(number)
                     except LongshoreError:
                         pass  # it has ended meanwhile
+
+
+def _nothing() -> None:
+    return
 
 
 def show_trace(trace: Trace, form: str) -> None:
@@ -190,6 +241,14 @@ def show_trace(trace: Trace, form: str) -> None:
     sys.stderr.write("\n".join(lines) + "\n")
 
 
+DETACH_KEYS = Flag(
+    "detach-keys",
+    "",
+    TEXT,
+    "Keys that leave the container running; none: one cannot (by default ctrl-p,ctrl-q)",
+    metavar="KEYS",
+)
+
 COMMAND = Command(
     run,
     usage="[options] {IMAGE|--rootfs PATH[:O]} [COMMAND [ARG...]]",
@@ -198,16 +257,21 @@ Makes a container, starts it, and shows what it prints until it ends. The exit c
 container's own; 125 is a failure of Longshore's, 126 a command that cannot be executed, and 127
 one that does not exist.
 
+With -it it has your terminal, until the detach keys; what is then left running ends as without
+you. A reader of the output that leaves early (`| head`) ends this command and not the container.
+
 --rootfs PATH runs from a directory; PATH:O leaves it untouched, so that /:O is a private view of
 this host. Names of images come in a later version.""",
     examples=(
         "run --rm --rootfs /:O sh -c 'id; ps ax'",
         "run -d --name box --rootfs /:O sleep 1000",
+        "run -it --rm --rootfs /:O sh",
         "run --rm -m 64m --network none --rootfs /srv/tree:O /bin/sh -c 'echo hi'",
     ),
     flags=(
         *creation.FLAGS,
         Flag("detach", "d", SWITCH, "Leave the container running and print its id"),
+        DETACH_KEYS,
         Flag("sig-proxy", "", SWITCH, "Pass signals on to the container", default="true"),
     ),
     most=None,

@@ -1,10 +1,11 @@
-"""``longshore start``: start containers that exist."""
+"""``longshore start``: start containers that exist, and attach to one of them if asked."""
 
 from __future__ import annotations
 
 from longshore.cli import targets
 from longshore.cli.flags import SWITCH, Command, Flag
-from longshore.errors import HostUnsupported
+from longshore.cli.run import DETACH_KEYS
+from longshore.errors import InvalidArgument
 from longshore.lifecycle import Status
 
 TYPE_CHECKING = False
@@ -15,16 +16,20 @@ if TYPE_CHECKING:
 
 def run(app: App, parsed: Parsed) -> int:
     """Start containers."""
-    for flag in ("attach", "interactive"):
-        if parsed.on(flag):
-            raise HostUnsupported(
-                f"start --{flag}",
-                "this version has no attach yet",
-                hint="start it, and read it with `longshore logs -f`",
-            )
-    return targets.each(
-        app, parsed, targets.select(app, parsed, _STARTABLE), lambda box: box.start()
-    )
+    refs = targets.select(app, parsed, _STARTABLE)
+    if not parsed.on("attach") and not parsed.on("interactive"):
+        return targets.each(app, parsed, refs, lambda box: box.start())
+    if len(refs) != 1:
+        raise InvalidArgument("one container at a time can be started and attached to")
+    from longshore.cli import attach
+    from longshore.engine.trace import UNTRACED
+
+    container = app.engine.get(refs[0])
+    with container.attended():
+        code = attach.attended(
+            app, container, parsed, stdin=parsed.on("interactive"), trace=UNTRACED
+        )
+    return 0 if code is None else code
 
 
 _STARTABLE = (Status.CREATED, Status.STOPPED, Status.EXITED)
@@ -32,14 +37,18 @@ _STARTABLE = (Status.CREATED, Status.STOPPED, Status.EXITED)
 COMMAND = Command(
     run,
     usage="[options] CONTAINER [CONTAINER...]",
-    about="Starts containers and returns as soon as their programs run.",
-    examples=("start box", "start --latest"),
+    about="""
+Starts containers and returns as soon as their programs run. With --attach it shows what one
+container prints, and ends with its exit code.""",
+    examples=("start box", "start --latest", "start -ai box"),
     flags=(
         targets.all_flag("every container that does not run", short=""),
-        Flag("attach", "a", SWITCH, "Show its output (not in this version)"),
+        Flag("attach", "a", SWITCH, "Show what it prints, until it ends"),
+        DETACH_KEYS,
         targets.FILTER,
-        Flag("interactive", "i", SWITCH, "Pass standard input on (not in this version)"),
+        Flag("interactive", "i", SWITCH, "Attach, and pass standard input on"),
         targets.LATEST,
+        Flag("sig-proxy", "", SWITCH, "When attached, pass signals on", default="true"),
     ),
     most=None,
     completes="startable",

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from longshore.cli.flags import Parsed
 
 
+_ENDS = ("exited", "next_exit", "removed")
 _CONDITIONS = {"stopped": "exited"}  # podman's other word for it
+_STATUSES = ("created", "initialized", "running", "paused")
+_NO_CODE = -1  # as podman prints for one that has not ended
 
 
 def run(app: App, parsed: Parsed) -> int:
@@ -22,6 +25,11 @@ def run(app: App, parsed: Parsed) -> int:
     conditions = [_CONDITIONS.get(word, word) for word in parsed.many("condition")] or ["exited"]
     if len(set(conditions)) > 1:
         raise InvalidArgument("one --condition at a time")
+    if conditions[0] not in (*_ENDS, *_STATUSES):
+        raise InvalidArgument(
+            f"there is no condition {conditions[0]!r} to wait for",
+            hint=f"it is one of {', '.join((*_ENDS, *_STATUSES))}",
+        )
     first = 0
     for ref in targets.select(app, parsed):
         try:
@@ -36,6 +44,11 @@ def run(app: App, parsed: Parsed) -> int:
 
 
 def _code(app: App, ref: str, condition: str) -> int:
+    if condition in _STATUSES:
+        from longshore.lifecycle import Status
+
+        app.engine.get(ref).wait_status(Status(condition))
+        return _NO_CODE
     try:
         return app.engine.get(ref).wait(condition=condition).code
     except NoSuchContainer:
@@ -51,14 +64,16 @@ COMMAND = Command(
     usage="[options] CONTAINER [CONTAINER...]",
     about="""
 Waits until containers have ended and prints the exit code of each on a line of its own. One that
-has ended already answers at once; so does one that was removed within the last hour, by its id.""",
-    examples=("wait box", "wait --condition removed box"),
+has ended already answers at once; so does one that was removed within the last hour, by its id.
+Waiting for a status other than that prints -1 for each.""",
+    examples=("wait box", "wait --condition removed box", "wait --condition running box"),
     flags=(
         Flag(
             "condition",
             "",
             LIST,
-            "What to wait for: exited, next_exit or removed (default exited)",
+            "What to wait for: exited (the default), next_exit, removed, created, initialized, "
+            "running or paused",
             metavar="WORD",
         ),
         Flag(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 # What a start does not need is imported by the method that does: each start-up of the command
 # line would pay for it before conmon is spawned.
-from longshore.engine import finishing
+from longshore.engine import events, finishing
+from longshore.engine.inside import Inside
 from longshore.engine.observe import look
 from longshore.engine.trace import UNTRACED
-from longshore.errors import InvalidArgument, NoSuchContainer, RecordCorrupt
-from longshore.lifecycle import Op, Status, require
+from longshore.errors import NoSuchContainer, RecordCorrupt
+from longshore.lifecycle import Op, Status
 from longshore.linux.locks import Lease
 from longshore.models import ContainerId
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Self
 
     from longshore.engine.inspection import Inspection
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
     from longshore.engine.trace import Trace
     from longshore.models import ExitInfo, LogRecord
 
-CONDITIONS = ("exited", "next_exit", "removed")
 
-
-class Container:
+class Container(Inside):
     """One container, made by `Engine.create` or found by `Engine.get`. Safe from any thread.
 
     Methods raise NoSuchContainer once it is removed (`wait` still knows its last exit), and Busy
@@ -59,20 +58,39 @@ class Container:
         """Its status now, computed from facts."""
         return look(self._machinery, self._machinery.store.peek(self.id)).status
 
-    def start(self, *, trace: Trace = UNTRACED) -> None:
+    def start(
+        self, *, console_size: tuple[int, int] | None = None, trace: Trace = UNTRACED
+    ) -> None:
         """Start it; when this returns its program has begun. CREATED, STOPPED, EXITED → RUNNING.
 
-        One that runs already is fine. ProgramNotFound and ProgramNotExecutable when the runtime
-        says so; RuntimeFailed and MonitorFailed with their own words; nothing is left then.
+        One that runs already is fine. ``console_size`` is that of its terminal, (rows, columns):
+        its program finds it at its first instruction. ProgramNotFound and ProgramNotExecutable when
+        the runtime says so; RuntimeFailed and MonitorFailed with their own words; nothing is left
+        then.
         """
+        self._start(console_size=console_size, trace=trace)
+
+    def _start(
+        self,
+        *,
+        console_size: tuple[int, int] | None,
+        trace: Trace,
+        created: Callable[[], None] | None = None,
+    ) -> None:
         from longshore.engine import starting
 
+        if console_size is not None:
+            from longshore.engine.attachment import checked_size
+
+            console_size = checked_size(self._machinery, self.id, console_size, "console_size")
         attendance = self._attendance
         starting.start(
             self._machinery,
             self.id,
             trace=trace,
             prepared=attendance.begin if attendance is not None else None,
+            created=created,
+            console_size=console_size,
         )
 
     def wait(self, timeout: float | None = None, *, condition: str = "exited") -> ExitInfo:
@@ -84,21 +102,17 @@ class Container:
         """
         from longshore.engine import waiting
 
-        if condition not in CONDITIONS:
-            raise InvalidArgument(
-                f"there is no condition {condition!r} to wait for",
-                hint=f"it is one of {', '.join(CONDITIONS)}",
-            )
-        if condition == "removed":
-            return waiting.await_removal(self._machinery, self.id, timeout=timeout)
-        after = None
-        if condition == "next_exit":
-            try:
-                exits = self._machinery.store.peek(self.id).exits
-                after = exits[-1] if exits else None
-            except NoSuchContainer:
-                after = None
-        return waiting.await_exit(self._machinery, self.id, timeout=timeout, after=after)
+        return waiting.await_condition(self._machinery, self.id, condition, timeout=timeout)
+
+    def wait_status(self, *wanted: Status, timeout: float | None = None) -> Status:
+        """Wait until its status is one of these, and return it; at once if it is already.
+
+        ``timeout`` in seconds raises OperationTimeout and changes nothing. NoSuchContainer when it
+        is removed meanwhile.
+        """
+        from longshore.engine import waiting
+
+        return waiting.await_status(self._machinery, self.id, wanted, timeout=timeout)
 
     def stop(
         self,
@@ -141,27 +155,19 @@ class Container:
 
     def pause(self) -> None:
         """Freeze all of its processes. RUNNING → PAUSED."""
-        self._freeze(Op.PAUSE)
+        from longshore.engine import stopping
+
+        stopping.freeze(self._machinery, self.id, Op.PAUSE)
 
     def unpause(self) -> None:
         """Let its processes go on. PAUSED → RUNNING."""
-        self._freeze(Op.UNPAUSE)
+        from longshore.engine import stopping
 
-    def _freeze(self, op: Op) -> None:
-        machinery = self._machinery
-        with finishing.settled(machinery, self.id, op.value) as held:
-            record = held.record
-            after = require(op, record.status, record.name)
-            runtime = machinery.runtime_of(record)
-            assert runtime is not None
-            if op is Op.PAUSE:
-                runtime.pause(record.id)
-            else:
-                runtime.resume(record.id)
-            held.save(record.replace(status=after))
+        stopping.freeze(self._machinery, self.id, Op.UNPAUSE)
 
     def restart(self, timeout: float | None = None) -> None:
         """Stop it as `stop` does, then start it. Any status but DAMAGED → RUNNING."""
+        events.emit(self._machinery, "restart", self._machinery.store.peek(self.id))
         self.stop(timeout)
         self.start()
 
@@ -207,11 +213,14 @@ class Container:
         tail: int | None = None,
         since_ns: int | None = None,
         until_ns: int | None = None,
+        after: str = "",
     ) -> Iterator[LogRecord]:
         """Yield what it has printed; with ``follow``, until the end of the run and its last byte.
 
         ``tail`` lines from the end; ``since_ns`` and ``until_ns`` in nanoseconds since the epoch.
-        Takes no lock and cannot slow the container down.
+        ``after`` is the cursor of a record, of any process: it goes on right behind that one. Where
+        lines are missing, because they were thrown away by a rotation, comes a record without data
+        (`LogRecord.gap`). Takes no lock and cannot slow the container down.
         """
         from longshore.engine import logs
 
@@ -222,6 +231,7 @@ class Container:
             tail=tail,
             since_ns=since_ns,
             until_ns=until_ns,
+            after=after,
         )
 
     def output(self) -> Iterator[tuple[str, bytes]]:
@@ -239,7 +249,10 @@ class Container:
 
         check_name(name)
         with self._machinery.store.locked(self.id, "rename") as held:
+            old = held.record.name
             self._machinery.store.rename(held, name)
+            if name != old:
+                events.emit(self._machinery, "rename", held.record, attributes={"oldName": old})
 
     def attended(self) -> Attendance:
         """Start it inside a ``with`` block, and this process cleans up at the end of the block.

@@ -6,29 +6,32 @@ import os
 import time
 
 from longshore import config as configuration
-from longshore.engine import names
+from longshore.engine import events, names
 from longshore.engine.container import Container
 from longshore.engine.machinery import Machinery
 from longshore.engine.trace import UNTRACED
-from longshore.errors import ContainerFailed, InvalidArgument, LongshoreError, OperationTimeout
+from longshore.errors import InvalidArgument, LongshoreError
 from longshore.lifecycle import Op, Status, permitted
 from longshore.linux.files import create_exclusive
-from longshore.models import ExitReason, RunResult
+from longshore.models import RunResult
 from longshore.options import normalize
 from longshore.store import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
     from os import PathLike
     from typing import Unpack
 
     from longshore.config import Settings
+    from longshore.engine.eventstream import EventStream
     from longshore.engine.host import Finding, HostInfo, VersionInfo
     from longshore.engine.inspection import Inspection
+    from longshore.engine.running import Running
     from longshore.engine.trace import Trace
-    from longshore.models import ExitInfo
+    from longshore.models import ExitInfo, Stats
     from longshore.options import CreateOptions
 
 
@@ -101,6 +104,13 @@ class Engine:
         config = normalize(image, command, options, name=given or names.new_name())
         if whole_log:
             config = config.replace(log_driver="k8s-file", log_size_max=0)  # 0 is no limit
+        elif config.log_driver != "none" and config.log_size_max < 0:
+            config = config.replace(log_size_max=self.settings.log_size_max)
+        if config.log_max_files > 1 and config.log_size_max <= 0:
+            raise InvalidArgument(
+                "log_opt max-file: there is one log file for as long as it has no greatest size",
+                hint="say max-size too, such as max-size=10m",
+            )
         if config.cgroup_manager == "systemd":
             Machinery(self.settings, cgroup_manager="systemd")  # says that it is to come
         if config.runtime:
@@ -114,6 +124,7 @@ class Engine:
                 record = record.replace(config=changed_config(machinery, record, spec_change))
             try:
                 machinery.store.create(record)
+                events.emit(machinery, "create", record)
                 break
             except names.InUse:
                 if given or attempt == 99:
@@ -148,59 +159,38 @@ class Engine:
         reason TIMEOUT. With ``check``, anything but exit code 0 raises ContainerFailed, which
         carries the result. An exception of any kind leaves no container behind.
         """
-        if options.get("log_driver") == "none" or options.get("log_opt"):
-            raise InvalidArgument(
-                "run() returns what the log has, all of it: it takes no log_driver='none' and no "
-                "log_opt",
-                hint="leave them out, or use create() and start()",
-            )
-        from longshore.monitor.logs import capture
+        from longshore.linux.steps import run
 
-        if input is not None:
-            options["interactive"] = True
-        options["remove"] = True  # by the exit command, if this process is killed
+        running = self._run(image, command, options, data=input, timeout=timeout, trace=trace)
+        program = command[0] if command else "the container"
+        try:
+            running.begin()
+            if input is not None:
+                running.feed(input)
+            run(running.exit_steps())
+            return running.finish(program, check=check)
+        except BaseException as error:
+            running.abandon(error)
+            raise
+
+    def _run(
+        self,
+        image: str | None,
+        command: Sequence[str] | None,
+        options: CreateOptions,
+        *,
+        data: bytes | None,
+        timeout: float | None,
+        trace: Trace,
+    ) -> Running:
+        """Make the container of a run."""
+        from longshore.engine import running
+
+        running.prepare(options, data)
         deadline = None if timeout is None else time.monotonic() + timeout
         container = self._create(image, command, options, whole_log=True)
         trace.mark("create")
-        log = -1
-        try:
-            with container.attended():
-                container.start(trace=trace)
-                # Held open, so that it can be read whoever removes the container meanwhile.
-                log = os.open(self._machinery.paths(container.id).log, os.O_RDONLY | os.O_CLOEXEC)
-                if input is not None:
-                    from longshore.engine import streams
-
-                    streams.feed(self._machinery, container.id, input, deadline)
-                info = self._await(container, deadline)
-                trace.mark("run")
-                stdout, stderr = capture(f"/proc/self/fd/{log}")
-                trace.mark("output")
-            trace.mark("clean up")
-        except BaseException as error:
-            try:
-                container.remove(force=True, missing_ok=True)
-            except (LongshoreError, OSError) as more:
-                error.add_note(f"and container {container.id[:12]} could not be removed: {more}")
-            raise
-        finally:
-            if log >= 0:
-                os.close(log)
-        container.remove(force=True, missing_ok=True)
-        trace.mark("remove")
-        result = RunResult(stdout=stdout, stderr=stderr, exit=info)
-        if check and not info.ok:
-            raise _failed(result, command)
-        return result
-
-    def _await(self, container: Container, deadline: float | None) -> ExitInfo:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            return container.wait(left)
-        except OperationTimeout:
-            from longshore.engine import stopping
-
-            return stopping.time_out(self._machinery, container.id)
+        return running.Running(self._machinery, container, deadline, trace)
 
     def get(self, ref: str) -> Container:
         """Return the container with this name, id, or unambiguous beginning of an id."""
@@ -225,6 +215,44 @@ class Engine:
         from longshore.engine.finishing import last_exit
 
         return last_exit(self._machinery, container_id)
+
+    def stats(self) -> builtins.list[Stats]:
+        """Measure every container that runs. Takes no lock; one that ends meanwhile is left out."""
+        from longshore.engine import stats
+
+        return stats.stats_all(self._machinery)
+
+    def events(
+        self,
+        *,
+        since: int | datetime | None = None,
+        until: int | datetime | None = None,
+        containers: Collection[str] = (),
+        actions: Collection[str] = (),
+        follow: bool = True,
+    ) -> EventStream:
+        """Return what happens to containers, in order: a context manager and an iterator.
+
+        ``since`` is the number after which it begins (`Event.seq`, `EventStream.seq`; 0 is the
+        first of all) or a moment; None is now, or without ``follow`` the oldest that is kept.
+        ``until`` is the last number or moment; None is no end. ``follow`` waits for what is yet to
+        come. ``containers`` (names at the time, ids, beginnings of ids) and ``actions``
+        (`Event.action`) choose; empty is all.
+
+        Where events are not kept any more it yields a `Gap` instead: 12 MiB are kept at least,
+        some 40,000 events. Any process can go on where another has stopped. Takes no lock.
+        StoreError when the root directory is removed meanwhile.
+        """
+        from longshore.engine.eventstream import EventStream
+
+        return EventStream(
+            self._machinery,
+            since=since,
+            until=until,
+            containers=containers,
+            actions=actions,
+            follow=follow,
+        )
 
     def prune(self) -> builtins.list[str]:
         """Remove every container that does not run; return their ids."""
@@ -256,15 +284,3 @@ class Engine:
         from longshore.engine import host
 
         return host.doctor(self._machinery)
-
-
-def _failed(result: RunResult, command: Sequence[str] | None) -> ContainerFailed:
-    what = command[0] if command else "the container"
-    info = result.exit
-    how = f"exit code {info.code}"
-    if info.reason is not ExitReason.EXITED:
-        how = f"{info.reason.value}, {how}"
-    words = result.stderr.decode("utf-8", "replace").strip()
-    return ContainerFailed(
-        f"{what} failed ({how})" + (f": {words[-500:]}" if words else ""), result
-    )

@@ -10,11 +10,11 @@ import os
 import signal
 import time
 
+from longshore.engine import events
 from longshore.engine.observe import Sight, find_monitor, look, read_exit_file
-from longshore.engine.reasons import exit_info
+from longshore.engine.reasons import at_rest, exit_info
 from longshore.errors import (
     CommandFailed,
-    LongshoreError,
     NoSuchContainer,
     OperationTimeout,
     RecordCorrupt,
@@ -22,7 +22,6 @@ from longshore.errors import (
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import remove_file, remove_tree
-from longshore.linux.inotify import wait_for
 from longshore.linux.mounts import unmount
 from longshore.linux.processes import (
     ProcessId,
@@ -33,6 +32,7 @@ from longshore.linux.processes import (
     send_group,
 )
 from longshore.linux.procs import poll_until
+from longshore.linux.steps import appear_steps, run
 from longshore.models import ExitReason
 
 TYPE_CHECKING = False
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from longshore.engine.machinery import Machinery
+    from longshore.linux.steps import Steps
     from longshore.models import ExitInfo
     from longshore.options import ContainerConfig
     from longshore.runtime import Runtime
@@ -62,20 +63,36 @@ def settled(
     OperationTimeout when conmon does not say until then how it ended. ``impatient`` gives conmon
     no longer than a SIGKILL takes, and ends it then: what it did not say is MONITOR_LOST.
     """
+    steps = settle_steps(machinery, container_id, purpose, deadline=deadline, impatient=impatient)
+    with run(steps) as held:
+        yield held
+
+
+def settle_steps(
+    machinery: Machinery,
+    container_id: str,
+    purpose: str,
+    *,
+    deadline: float | None = None,
+    impatient: bool = False,
+) -> Steps[Locked]:
+    """Do what `settled` does, in steps; who gets the record lets go of its lock."""
     if deadline is None:
         deadline = time.monotonic() + machinery.settings.busy_timeout
     while True:
-        held = machinery.store.locked(container_id, purpose, deadline=deadline)
-        with held:
+        held = yield from machinery.store.locked_steps(container_id, purpose, deadline=deadline)
+        try:
             sight = reconcile(machinery, held)
-            if sight is None:
-                yield held
-                return
+        except BaseException:
+            held.__exit__()
+            raise
+        if sight is None:
+            return held
+        held.__exit__()
         # Its program has ended and conmon is about to say how: not under the lock.
         patience = time.monotonic() + machinery.settings.kill_timeout
-        await_exit_file(
-            machinery, container_id, sight, min(deadline, patience) if impatient else deadline
-        )
+        until = min(deadline, patience) if impatient else deadline
+        yield from exit_file_steps(machinery, container_id, sight, until)
         if impatient and time.monotonic() >= patience:
             end_monitor(machinery, sight.monitor)
         elif time.monotonic() >= deadline:
@@ -97,6 +114,10 @@ def reconcile(machinery: Machinery, held: Locked) -> Sight | None:
     if sight.rebooted:
         _after_reboot(machinery, held)
         return None
+    if sight.status is Status.RUNNING:
+        from longshore.engine.trees import end_orphans
+
+        end_orphans(machinery, record)
     if sight.status is Status.STOPPED and record.status is not Status.STOPPED:
         # A conmon that could not tell its starter of its success ends without a word, and waits for
         # its exit command, which may be this very process: it would wait for ever in turn.
@@ -109,15 +130,16 @@ def reconcile(machinery: Machinery, held: Locked) -> Sight | None:
     return None
 
 
-def await_exit_file(
+def exit_file_steps(
     machinery: Machinery, container_id: str, sight: Sight, deadline: float | None = None
-) -> None:
+) -> Steps[None]:
     """Wait until conmon has written the exit file, or is gone."""
     monitor = open_pidfd(sight.monitor)
     if monitor is None:
         return
     try:
-        wait_for(machinery.paths(container_id).exit_file, deadline=deadline, also_fds=[monitor])
+        path = machinery.paths(container_id).exit_file
+        yield from appear_steps(path, deadline=deadline, also_fds=[monitor])
     except FileNotFoundError:
         return  # the whole container is gone
     finally:
@@ -135,11 +157,15 @@ def _after_reboot(machinery: Machinery, held: Locked) -> None:
         lost = "" if written is not None else "the host was rebooted"
         record = record.with_exit(exit_info(record, written, lost=lost))
     status = step(record.status, Fact.REBOOTED)
+    ended = record is not held.record
     held.save(record.replace(status=status, run=run.replace(actor=None)))
+    if ended:
+        events.emit_died(machinery, record)
     runtime = machinery.runtime_of(record)
     if runtime is not None:
         runtime.forget(record.id)
-    _clear(machinery, record.id, record.config)
+    end_execs(machinery, record.id)
+    clear(machinery, record.id, record.config)
 
 
 def _resolve_start(machinery: Machinery, held: Locked, sight: Sight) -> None:
@@ -161,13 +187,18 @@ def _resolve_start(machinery: Machinery, held: Locked, sight: Sight) -> None:
                 run=run.replace(actor=None, init=sight.init, monitor=monitor, started_ns=started),
             )
         )
+        # Who was cut short had not come to say so.
+        if record.status is not Status.INITIALIZED:
+            events.emit(machinery, "init", record)
+        if held.record.status is not Status.INITIALIZED:
+            events.emit(machinery, "start", record)
         return
     demolish(machinery, held)
     held.save(
         record.replace(
-            status=Status.EXITED if record.exits else Status.CREATED,
+            status=at_rest(record),
             run=None,
-            error="its start was interrupted",
+            error=record.error or "its start was interrupted",
         )
     )
 
@@ -184,7 +215,10 @@ def _write_exit(machinery: Machinery, held: Locked, sight: Sight) -> None:
         oom_kills=own.oom_kills() or 0,
         lost="" if sight.exit is not None else "conmon is gone and left no exit file",
     )
-    held.save(record.with_exit(info).replace(status=step(record.status, Fact.ENDED)))
+    ended = record.run.replace(exit_mark=events.mark(machinery))
+    status = step(record.status, Fact.ENDED)
+    held.save(record.with_exit(info).replace(status=status, run=ended))
+    events.emit_died(machinery, held.record)
 
 
 def cleanup(
@@ -201,12 +235,14 @@ def cleanup(
         return
     run = record.run
     assert run is not None
+    events.make_up(machinery, record)
     end_tree(machinery, run.cgroup)
+    end_execs(machinery, record.id)
     runtime = machinery.runtime_of(record)
     deleted = _deleting(runtime, record.id) if runtime is not None else None
     try:
         # Beside the runtime, which takes as long as all the rest.
-        _clear(machinery, record.id, record.config)
+        clear(machinery, record.id, record.config)
         if last and attended:
             end_monitor(machinery, run.monitor)
     finally:
@@ -215,9 +251,10 @@ def cleanup(
     Cgroup(machinery.cgroup_layout, run.cgroup).remove()
     if not last:
         held.save(record.replace(status=step(record.status, Fact.CLEANED)))
+    events.emit(machinery, "cleanup", record)
 
 
-def _clear(machinery: Machinery, container_id: str, config: ContainerConfig | None) -> None:
+def clear(machinery: Machinery, container_id: str, config: ContainerConfig | None) -> None:
     """Unmount and remove the files of a run; the bundle's config and the runtime's log stay."""
     paths = machinery.paths(container_id)
     while os.path.ismount(paths.merged):
@@ -239,34 +276,16 @@ def _clear(machinery: Machinery, container_id: str, config: ContainerConfig | No
 
 def end_tree(machinery: Machinery, cgroup: str) -> None:
     """Kill every process in a cgroup and below it, and wait until they are gone."""
-    if not cgroup:
-        return
-    tree = Cgroup(machinery.cgroup_layout, cgroup)
-    deadline = time.monotonic() + machinery.settings.kill_timeout
-    tree_pids = tree.processes()
-    while tree_pids:
-        pidfds: list[int] = []
-        try:
-            for pid in tree_pids:
-                fd = open_pidfd(identify(pid))
-                if fd is not None:
-                    pidfds.append(fd)
-            if not tree.kill():
-                tree.thaw()
-                for fd in pidfds:
-                    with contextlib.suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(fd, signal.SIGKILL)
-            for fd in pidfds:
-                if not poll_until([fd], deadline):
-                    raise LongshoreError(
-                        f"the kernel has not ended the processes of cgroup {cgroup} within "
-                        f"{machinery.settings.kill_timeout:g} s: {sorted(tree_pids)}",
-                        hint="a process in uninterruptible sleep (state D) can do this; try later",
-                    )
-        finally:
-            for fd in pidfds:
-                os.close(fd)
-        tree_pids = tree.processes() if pidfds else set[int]()
+    if cgroup:
+        Cgroup(machinery.cgroup_layout, cgroup).end(machinery.settings.kill_timeout)
+
+
+def end_execs(machinery: Machinery, container_id: str) -> None:
+    """Write down how the exec sessions ended, now that their processes are gone."""
+    if os.path.isdir(machinery.paths(container_id).live_execs):
+        from longshore.engine import sessions
+
+        sessions.end_all(machinery, container_id)
 
 
 def _delete(runtime: Runtime, container_id: str) -> None:
@@ -304,11 +323,12 @@ def demolish(machinery: Machinery, held: Locked) -> None:
     if runtime is not None and (run is None or run.init is None):
         _end_calls(machinery, runtime, record.id)
     end_tree(machinery, cgroup)
+    end_execs(machinery, record.id)
     if runtime is not None:
         _delete(runtime, record.id)
         runtime.forget(record.id)
     end_tree(machinery, cgroup)
-    _clear(machinery, record.id, record.config)
+    clear(machinery, record.id, record.config)
     placement = machinery.placement(record.config, record.id)
     placement.remove()
     placement.remove_monitors()
@@ -375,7 +395,9 @@ def remove(
     except RecordCorrupt:
         if not force:
             raise
-        _remove_damaged(machinery, container_id, deadline)
+        from longshore.engine import damaged
+
+        damaged.remove(machinery, container_id, deadline)
 
 
 def _take_down(machinery: Machinery, held: Locked) -> None:
@@ -394,7 +416,10 @@ def _take_down(machinery: Machinery, held: Locked) -> None:
             code=137,
         )
         record = record.with_exit(info)
+    ended = record is not held.record
     held.save(record.replace(status=step(record.status, Fact.CLEANED)))
+    if ended:
+        events.emit_died(machinery, record)
 
 
 def _forget(machinery: Machinery, record: Record, *, attended: bool) -> None:
@@ -407,52 +432,9 @@ def _forget(machinery: Machinery, record: Record, *, attended: bool) -> None:
         # command, which waits for the lock that we hold.
         end_monitor(machinery, run.monitor)
     machinery.store.remove(record.id, record.name)
+    events.emit(machinery, "remove", record)
     if run is not None:
         machinery.placement(record.config, record.id).remove_monitors()
-
-
-def _remove_damaged(machinery: Machinery, container_id: str, deadline: float | None) -> None:
-    """Remove a container whose record cannot be read, from what can be found without it."""
-    from longshore.options import ContainerConfig
-
-    try:
-        lock = machinery.store.lock_only(container_id, "remove", deadline)
-    except NoSuchContainer:
-        machinery.store.remove(container_id, None)
-        return
-    with lock:
-        end_monitor(machinery, find_monitor(machinery, container_id))
-        config = ContainerConfig(
-            name=container_id, cgroup_parent=_known_parent(machinery, container_id)
-        )
-        placement = machinery.placement(config, container_id)
-        end_tree(machinery, placement.own.path)
-        for name in _runtime_names(machinery):
-            with contextlib.suppress(LongshoreError):
-                machinery.runtime(name).delete(container_id)
-            remove_tree(f"{machinery.layout.runtimes}/{name}/{container_id}")  # a runtime by path
-        _clear(machinery, container_id, None)
-        placement.remove()
-        machinery.store.remove(container_id, None)
-
-
-def _known_parent(machinery: Machinery, container_id: str) -> str:
-    """Return the cgroup parent that the runtime was told; "" when that cannot be read either."""
-    import json
-
-    try:
-        with open(machinery.paths(container_id).config, encoding="utf-8") as file:
-            path = json.load(file)["linux"]["cgroupsPath"]
-        return os.path.dirname(os.path.dirname(path)) if f"/{container_id}/" in path else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
-def _runtime_names(machinery: Machinery) -> list[str]:
-    try:
-        return os.listdir(machinery.layout.runtimes)
-    except FileNotFoundError:
-        return []
 
 
 def last_exit(machinery: Machinery, container_id: str) -> ExitInfo | None:

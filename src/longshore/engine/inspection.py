@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from longshore._value import Value
 from longshore.engine.observe import look
-from longshore.errors import LongshoreError, RecordCorrupt
+from longshore.errors import NoSuchContainer, RecordCorrupt
 from longshore.lifecycle import Status
 from longshore.models import ContainerId, ExitInfo
 from longshore.options import ContainerConfig
@@ -36,6 +38,7 @@ class Inspection(Value):
     log_path: str = ""
     rootfs_path: str = ""
     error: str = ""  # why the last start failed, or why the record cannot be read
+    exec_ids: tuple[str, ...] = ()  # the exec sessions that run
 
     @property
     def name(self) -> str:
@@ -61,11 +64,8 @@ def inspect_all(machinery: Machinery) -> list[Inspection]:
             found.append(inspect(machinery, container_id))
         except RecordCorrupt as err:
             found.append(_damaged(container_id, str(err)))
-        except LongshoreError:
+        except NoSuchContainer:
             continue  # removed since it was listed
-        except (TypeError, ValueError, AttributeError, KeyError) as err:
-            # A record of the right shape with a wrong value somewhere: it hides no other one.
-            found.append(_damaged(container_id, f"its record makes no sense: {err}"))
     found.sort(key=lambda i: i.created_ns, reverse=True)
     return found
 
@@ -107,4 +107,13 @@ def of_record(machinery: Machinery, record: Record) -> Inspection:
         log_path="" if config.log_driver == "none" else config.log_path or paths.log,
         rootfs_path=paths.merged if config.overlay else config.rootfs,
         error=record.error,
+        exec_ids=_exec_ids(machinery, record.id) if live else (),
     )
+
+
+def _exec_ids(machinery: Machinery, container_id: str) -> tuple[str, ...]:
+    if not os.path.isdir(machinery.paths(container_id).live_execs):
+        return ()
+    from longshore.engine import sessions
+
+    return tuple(sessions.live(machinery, container_id))

@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 
+from longshore import _log
 from longshore.cgroup.placement import DEFAULT_PARENT, Placement
 from longshore.config import check_cgroup_manager
 from longshore.errors import HostUnsupported
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _PLACES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/sbin", "/bin")
 _CONMON_PLACES = ("/usr/libexec/podman", "/usr/local/libexec/podman", "/usr/local/lib/podman")
 _RUNTIMES = ("crun", "runc", "runsc", "youki", "kata-runtime")  # in the order of preference
+
+_warned: set[str] = set()  # what this process has been told once
 
 
 def find_program(name: str, places: tuple[str, ...] = ()) -> str | None:
@@ -62,6 +65,7 @@ class Machinery:
                     hint="leave --cgroup-manager out, or use cgroupfs",
                 )
         self.cgroup_manager = "cgroupfs"
+        self._manager_asked = cgroup_manager is not None
         self._runtimes: dict[str, Runtime] = {}
 
     @functools.cached_property
@@ -139,6 +143,17 @@ class Machinery:
             "containers need an OCI runtime", "none on this host", hint="install crun or runc"
         )
 
+    def warn_of_settings(self) -> None:
+        """Say, once in a process, which setting of containers.conf a start does not follow."""
+        # It has no default: a value was written by somebody.
+        ignored = self.settings.cgroup_manager == "systemd" and not self._manager_asked
+        if ignored and "cgroup_manager" not in _warned:
+            _warned.add("cgroup_manager")
+            _log.warn(
+                'containers.conf says cgroup_manager = "systemd", which this version of Longshore '
+                "does not have: containers get their cgroups from cgroupfs"
+            )
+
     def paths(self, container_id: str) -> Paths:
         """Return the paths of one container."""
         return self.layout.paths(container_id)
@@ -147,12 +162,17 @@ class Machinery:
         """Return where a container lives in the cgroup tree."""
         return Placement(self.cgroup_layout, config.cgroup_parent or DEFAULT_PARENT, container_id)
 
+    @property
+    def python(self) -> str:
+        """The interpreter for processes of our own."""
+        return sys.executable or find_program("python3") or "/usr/bin/python3"
+
     def exit_command(self, container_id: str) -> tuple[str, ...]:
         """Return what conmon runs when the container has ended; see `engine.exitcmd`."""
         from longshore.engine import exitcmd
 
         return exitcmd.command(
-            python=sys.executable or find_program("python3") or "/usr/bin/python3",
+            python=self.python,
             root=self.settings.root,
             run_root=self.settings.run_root,
             run_dir=self.paths(container_id).run,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from longshore._value import Value
-from longshore.errors import CommandFailed, OperationTimeout
+from longshore.errors import CommandFailed, OperationTimeout, RecordCorrupt
 from longshore.lifecycle import Fact, Status, step
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import read_file
@@ -43,10 +43,12 @@ def look(machinery: Machinery, record: Record, *, locked: bool = False) -> Sight
     """Compute the status from facts. Lock-free; a moment later it may be different.
 
     ``locked`` says that the caller holds the lock: a start that has not been finished is then one
-    that was cut short, whoever began it and whether that process lives or not.
+    that was cut short, whoever began it and whether that process lives or not. RecordCorrupt when
+    the record contradicts itself.
     """
     run = record.run
     status = record.status
+    _check(machinery, record)
     if run is None:
         return Sight(status=status)
     if status in (Status.CREATED, Status.EXITED) and run.actor is None:
@@ -69,6 +71,21 @@ def look(machinery: Machinery, record: Record, *, locked: bool = False) -> Sight
         if frozen is not None:
             status = step(status, Fact.FROZEN if frozen else Fact.THAWED)
     return Sight(status=status, init=run.init, monitor=monitor)
+
+
+def _check(machinery: Machinery, record: Record) -> None:
+    """Refuse a record that can be read, and that Longshore has not written."""
+    run = record.run
+    why = ""
+    if record.status is Status.DAMAGED:
+        why = "it says so itself"
+    elif run is None and record.status not in (Status.CREATED, Status.EXITED):
+        why = f"it is {record.status.value}, and nothing is said of its run"
+    elif run is not None and not run.cgroup.endswith(f"/{record.id}"):
+        # what is in there is killed at the end of the run
+        why = f"the cgroup {run.cgroup!r} is not its own"
+    if why:
+        raise RecordCorrupt(machinery.paths(record.id).record, why)
 
 
 def _look_at_start(
@@ -110,14 +127,21 @@ def _look_at_start(
 
 def read_exit_file(machinery: Machinery, container_id: str) -> ExitFile | None:
     """Return what conmon wrote for the current run, or None when it has not."""
-    path = machinery.paths(container_id).exit_file
-    data = read_file(path)
-    if data is None:
-        return None
+    return parse_exit_file(machinery.paths(container_id).exit_file)
+
+
+def parse_exit_file(path: str) -> ExitFile | None:
+    """Return what conmon wrote to a path, or None when it has not."""
     try:
-        return ExitFile(code=int(data), time_ns=os.stat(path).st_mtime_ns)
-    except (ValueError, FileNotFoundError):
+        data = read_file(path)
+        if data is None:
+            return None
+        # conmon writes an int of C; anything else is not whole
+        code = int(data[:20])
+        written = ExitFile(code=code, time_ns=os.stat(path).st_mtime_ns)
+    except (ValueError, FileNotFoundError, IsADirectoryError):
         return None
+    return written if abs(code) < 1 << 31 else None
 
 
 def find_monitor(machinery: Machinery, container_id: str) -> ProcessId | None:
@@ -125,16 +149,21 @@ def find_monitor(machinery: Machinery, container_id: str) -> ProcessId | None:
 
     By its pid file, and else by its command line among all processes.
     """
+    return find_conmon(machinery.paths(container_id).conmon_pidfile, container_id)
+
+
+def find_conmon(pidfile: str, unit: str) -> ProcessId | None:
+    """Find the conmon of a container or of an exec session, whose id is ``unit``."""
     from longshore.linux.processes import command_lines
 
-    data = read_file(machinery.paths(container_id).conmon_pidfile)
+    data = read_file(pidfile)
     candidates = [int(data)] if data is not None and data.strip().isdigit() else []
     for pid in candidates:
         process = identify(pid)
-        if process is not None and _is_monitor(pid, _argv(pid), container_id):
+        if process is not None and _is_monitor(pid, _argv(pid), unit):
             return process
     for pid, argv in command_lines():
-        if _is_monitor(pid, argv, container_id):
+        if _is_monitor(pid, argv, unit):
             return identify(pid)
     return None
 
@@ -147,8 +176,9 @@ def _argv(pid: int) -> list[str]:
     return [os.fsdecode(a) for a in (data or b"").rstrip(b"\0").split(b"\0")]
 
 
-def _is_monitor(pid: int, argv: list[str], container_id: str) -> bool:
-    if "-c" not in argv or argv[argv.index("-c") + 1 : argv.index("-c") + 2] != [container_id]:
+def _is_monitor(pid: int, argv: list[str], unit: str) -> bool:
+    # not -c: the conmon of an exec session is told of the container too
+    if "-u" not in argv or argv[argv.index("-u") + 1 : argv.index("-u") + 2] != [unit]:
         return False
     # A process in the container can call itself what it likes; it cannot leave its root.
     try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+from longshore.errors import ContainerFailed
+from longshore.lifecycle import Status
 from longshore.models import ExitInfo, ExitReason, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.engine.observe import ExitFile
+    from longshore.models import RunResult
     from longshore.store import Record
 
 _SIGKILL = 9
@@ -41,6 +44,24 @@ def decide(
     if number is not None:
         return ExitReason.SIGNALED, number
     return ExitReason.EXITED, None
+
+
+def start_failed(code: int, why: str) -> ExitInfo:
+    """Return the exit of a start that failed: nothing began, so nothing was measured."""
+    return ExitInfo(
+        code=code,
+        reason=ExitReason.START_FAILED,
+        finished_ns=time.time_ns(),
+        message=why,
+    )
+
+
+def at_rest(record: Record) -> Status:
+    """Return the status of a container of which nothing is left: EXITED if it ever ran."""
+    if record.status in (Status.CREATED, Status.EXITED):
+        return record.status
+    ran = any(info.reason is not ExitReason.START_FAILED for info in record.exits)
+    return Status.EXITED if ran else Status.CREATED
 
 
 def exit_info(
@@ -88,3 +109,14 @@ def exit_info(
         usage=usage if usage is not None else Usage(),
         message=lost or ("" if run is None else run.note),
     )
+
+
+def failed(result: RunResult, program: str) -> ContainerFailed:
+    """Return the error of a command that ended badly."""
+    info = result.exit
+    how = f"exit code {info.code}"
+    if info.reason is not ExitReason.EXITED:
+        how = f"{info.reason.value}, {how}"
+    words = result.stderr.decode("utf-8", "replace").strip()
+    said = f": {words[-500:]}" if words else ""
+    return ContainerFailed(f"{program} failed ({how}){said}", result)

@@ -11,7 +11,9 @@ import os
 import threading
 import time
 
-from longshore.engine import finishing
+from longshore import _log
+from longshore.engine import events, finishing
+from longshore.engine.reasons import at_rest, start_failed
 from longshore.engine.trace import UNTRACED
 from longshore.errors import LongshoreError, OperationTimeout
 from longshore.lifecycle import Fact, Op, Status, require, step
@@ -24,15 +26,17 @@ from longshore.linux.files import (
 )
 from longshore.linux.mounts import mount
 from longshore.linux.processes import ProcessId, boot_id, identify
-from longshore.monitor.launch import CreationRefused, Handshake, Launch
+from longshore.monitor.launch import CreationRefused, Handshake, Inherited, Launch, inherited
 from longshore.store import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from longshore.cgroup.placement import Placement
     from longshore.engine.machinery import Machinery
     from longshore.engine.trace import Trace
+    from longshore.options import ContainerConfig
     from longshore.runtime import Runtime
     from longshore.store.records import Locked
 
@@ -44,11 +48,16 @@ def start(
     deadline: float | None = None,
     trace: Trace = UNTRACED,
     prepared: Callable[[], None] | None = None,
+    created: Callable[[], None] | None = None,
+    console_size: tuple[int, int] | None = None,
 ) -> None:
     """Start a container; one that runs already is fine. CREATED, STOPPED, EXITED → RUNNING.
 
-    A start that fails takes everything back, keeps the reason in the record, and raises it.
-    ``prepared`` is called when the run directory is there and conmon is not yet.
+    A start that fails takes everything back, keeps the reason in the record, as its error and as
+    an exit START_FAILED, and raises it. One that its caller cuts short (Ctrl-C, say) has not
+    failed: it leaves no exit. ``prepared`` is called when the run directory is there and conmon is
+    not yet, ``created`` when conmon listens and the program has not begun. ``console_size`` is that
+    of its terminal, (rows, columns).
     """
     with finishing.settled(machinery, container_id, "start", deadline=deadline) as held:
         status = held.record.status
@@ -62,51 +71,66 @@ def start(
             finishing.end_monitor(machinery, held.record.run.monitor)
         trace.mark("lock")
         if status is not Status.INITIALIZED:
-            _init(machinery, held, trace, prepared)
-        _begin(machinery, held, trace)
+            _init(machinery, held, trace, prepared, console_size)
+        elif console_size is not None:
+            from longshore.monitor.attach import resize
+
+            resize(machinery.paths(container_id).ctl_fifo, *console_size)
+        _begin(machinery, held, trace, created)
 
 
 def _init(
-    machinery: Machinery, held: Locked, trace: Trace, prepared: Callable[[], None] | None
+    machinery: Machinery,
+    held: Locked,
+    trace: Trace,
+    prepared: Callable[[], None] | None,
+    console_size: tuple[int, int] | None,
 ) -> None:
     """Bring a container to INITIALIZED: its init exists and waits. Everything or nothing."""
     record = held.record
     config = record.config
-    runtime = machinery.runtime(config.runtime)
-    conmon = machinery.conmon
-    placement = machinery.placement(config, record.id)
+    name = config.name
     own = identify(os.getpid())
-    held.save(
-        record.replace(
-            run=Run(
-                number=record.starts + 1,
-                boot_id=boot_id(),
-                runtime=runtime.name,
-                runtime_path=runtime.path,
-                cgroup=placement.own.path,
-                actor=own,
-            ),
-            starts=record.starts + 1,
-            error="",
-        )
-    )
-    trace.mark("intent")
+    bundle = _Bundle()
     try:
-        launch = _describe(machinery, held, runtime)
-        if prepared is not None:
-            prepared()
+        with _Phase("create", name, "finding its programs"):
+            runtime = machinery.runtime(config.runtime)
+            conmon = machinery.conmon
+        machinery.warn_of_settings()
+        placement = machinery.placement(config, record.id)
+        held.save(
+            record.replace(
+                run=Run(
+                    number=record.starts + 1,
+                    boot_id=boot_id(),
+                    runtime=runtime.name,
+                    runtime_path=runtime.path,
+                    cgroup=placement.own.path,
+                    actor=own,
+                ),
+                starts=record.starts + 1,
+                error="",
+            )
+        )
+        trace.mark("intent")
+        given = inherited()
+        with _Phase("create", name, "making its directories"):
+            launch = _describe(machinery, held, runtime, given)
+            if prepared is not None:
+                prepared()
         trace.mark("directories")
         pairs = (entry.partition("=") for entry in machinery.settings.conmon_env)
-        env = {name: value for name, _, value in pairs}
-        with Handshake(conmon, launch, env=env) as handshake:
+        env = {variable: value for variable, _, value in pairs}
+        with _Phase("create", name, "starting conmon"):
+            handshake = Handshake(conmon, launch, env={**env, **given.env}, keep_fds=given.sockets)
+        with handshake:
             trace.mark("conmon spawn")
             # Moving a process into a cgroup makes the kernel wait for a grace period of 5–20 ms in
-            # which nothing runs; the bundle is built meanwhile. Its place is a convenience, not a
-            # condition (S6): a host that refuses it still runs.
-            placing = threading.Thread(target=placement.place_monitor, args=(handshake.pid,))
+            # which nothing runs; the bundle is built meanwhile.
+            placing = _Placing(placement, handshake.pid)
             placing.start()
             try:
-                token = _make_bundle(machinery, held, runtime)
+                _make_bundle(machinery, held, runtime, given, bundle, trace, console_size)
                 trace.mark("bundle")
             finally:
                 placing.join()
@@ -115,12 +139,23 @@ def _init(
             _load_ahead()
             pid = handshake.container_pid(machinery.settings.create_timeout)
             trace.mark("runtime create")
-        if token is not None:
-            runtime.learn(token, record.id)
-        _remember(machinery, held, pid, own)
+        if placing.trouble:
+            # Its place is a convenience, not a condition (S6).
+            _log.warn(
+                f"conmon of container {name} stays in its starter's cgroup: {placing.trouble}"
+            )
+        if bundle.token is not None:
+            runtime.learn(bundle.token, record.id)
+        with _Phase("create", name, "writing its pid files"):
+            _remember(machinery, held, pid, own)
         trace.mark("record created")
+        if config.log_size_max > 0:
+            from longshore.engine import supervisor
+
+            supervisor.ensure(machinery, held.record, wait=True)
+            trace.mark("supervisor")
     except BaseException as error:
-        shown = _taken_back(machinery, held, runtime, "create", error)
+        shown = _taken_back(machinery, held, error, program=bundle.program)
         if shown is error:
             raise
         raise shown from error
@@ -128,11 +163,14 @@ def _init(
 
 def _load_ahead() -> None:
     """Import what comes after a start, while the runtime works and there is nothing else to do."""
-    import longshore.engine.logs
-    import longshore.engine.waiting  # noqa: F401
+    from longshore.engine import logs, waiting
+
+    del logs, waiting
 
 
-def _begin(machinery: Machinery, held: Locked, trace: Trace) -> None:
+def _begin(
+    machinery: Machinery, held: Locked, trace: Trace, created: Callable[[], None] | None
+) -> None:
     """Bring a container from INITIALIZED to RUNNING."""
     record = held.record
     run = record.run
@@ -141,7 +179,12 @@ def _begin(machinery: Machinery, held: Locked, trace: Trace) -> None:
     assert runtime is not None
     before = time.time_ns()
     try:
-        runtime.start(record.id, log=machinery.paths(record.id).runtime_log)
+        if created is not None:
+            with _Phase("start", record.name, "connecting to its streams"):
+                created()
+        with _Phase("start", record.name, f"calling {runtime.name}"):
+            log = machinery.paths(record.id).runtime_log
+            runtime.start(record.id, log=log, subject=record.name)
         trace.mark("runtime start")
         held.save(
             record.replace(
@@ -150,28 +193,91 @@ def _begin(machinery: Machinery, held: Locked, trace: Trace) -> None:
             )
         )
         trace.mark("record started")
+        events.emit(machinery, "start", held.record)
     except BaseException as error:
-        shown = _taken_back(machinery, held, runtime, "start", error)
+        shown = _taken_back(machinery, held, error)
         if shown is error:
             raise
         raise shown from error
 
 
-def _make_bundle(machinery: Machinery, held: Locked, runtime: Runtime) -> str | None:
-    """Mount the root and write the config.json; return what the runtime may `learn` from it."""
+class _Phase:
+    """One step of a start. An error that leaves it says which, and of which container."""
+
+    __slots__ = ("_cannot", "_doing")
+
+    def __init__(self, verb: str, name: str, doing: str) -> None:
+        self._cannot = f"cannot {verb} container {name}: "
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, LongshoreError):
+            if not str(error).startswith(self._cannot):
+                error.args = (f"{self._cannot}{self._doing}: {error}",)
+        elif isinstance(error, OSError):
+            what = f"{error.filename}: {error.strerror}" if error.filename else error
+            raise LongshoreError(f"{self._cannot}{self._doing}: {what}") from error
+
+
+class _Placing(threading.Thread):
+    """Moves conmon into its cgroup; ``trouble`` says afterwards why that could not be done."""
+
+    def __init__(self, placement: Placement, pid: int) -> None:
+        super().__init__(name="placing conmon")
+        self._placement = placement
+        self._pid = pid
+        self.trouble = ""
+
+    def run(self) -> None:
+        """Do it."""
+        self.trouble = self._placement.place_monitor(self._pid)
+
+
+class _Bundle:
+    """What is known once a bundle is made: what it executes, what the runtime may `learn`."""
+
+    __slots__ = ("program", "token")
+
+    def __init__(self) -> None:
+        self.program = ""
+        self.token: str | None = None
+
+
+def _make_bundle(
+    machinery: Machinery,
+    held: Locked,
+    runtime: Runtime,
+    given: Inherited,
+    bundle: _Bundle,
+    trace: Trace,
+    console_size: tuple[int, int] | None,
+) -> None:
+    """Mount the root and write the config.json."""
     # Imported here, beside the kernel's grace period, and not before conmon is spawned.
     from longshore.engine.context import spec_context
     from longshore.oci.build import build_spec
 
     record = held.record
-    root = _mount_root(machinery, held)
-    spec = build_spec(record.config, spec_context(machinery, record, root))
-    token = runtime.adapt(spec)
-    write_atomic(machinery.paths(record.id).config, json.dumps(spec).encode())
-    return token
+    with _Phase("create", record.name, "mounting its root"):
+        root = mount_root(machinery, held)
+    trace.mark("root")
+    with _Phase("create", record.name, "building its specification"):
+        spec = build_spec(record.config, spec_context(machinery, record, root))
+        process = spec["process"]
+        bundle.program = (process.get("args") or [""])[0]
+        if given.container_env:
+            process["env"] = [*process.get("env", ()), *given.container_env]
+        if console_size is not None and process.get("terminal"):
+            # crun 1.8.1 and runc 1.1.5 set it before they execute the program (measured)
+            process["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
+        bundle.token = runtime.adapt(spec)
+        write_atomic(machinery.paths(record.id).config, json.dumps(spec).encode())
 
 
-def _describe(machinery: Machinery, held: Locked, runtime: Runtime) -> Launch:
+def _describe(machinery: Machinery, held: Locked, runtime: Runtime, given: Inherited) -> Launch:
     """Make the directories of a run, and say what conmon is told."""
     record = held.record
     config = record.config
@@ -183,7 +289,7 @@ def _describe(machinery: Machinery, held: Locked, runtime: Runtime) -> Launch:
     make_directory(paths.exit_dir, 0o750)
     remove_file(paths.exit_file)
     log = "none" if config.log_driver == "none" else f"k8s-file:{config.log_path or paths.log}"
-    size_max = config.log_size_max if config.log_size_max >= 0 else machinery.settings.log_size_max
+    old_files = _kept_by_conmon(machinery, config)
     return Launch(
         container_id=record.id,
         name=config.name,
@@ -193,18 +299,32 @@ def _describe(machinery: Machinery, held: Locked, runtime: Runtime) -> Launch:
         pidfile=paths.pidfile,
         conmon_pidfile=paths.conmon_pidfile,
         log=log,
-        log_size_max=size_max,
+        log_size_max=config.log_size_max if old_files else -1,  # alone it loses lines
+        log_old_files=old_files,
         exit_dir=paths.exit_dir,
         stdin=config.interactive,
         terminal=config.tty,
         no_pivot=machinery.settings.no_pivot_root,
         exit_command=machinery.exit_command(record.id),
         timeout=max(1, round(config.run_timeout)) if config.run_timeout > 0 else 0,
+        log_level="debug" if _log.is_debugging() else "warning",
         sync_log=False,
+        activated=bool(given.sockets),
+        hidden_env=given.hidden_env,
     )
 
 
-def _mount_root(machinery: Machinery, held: Locked) -> str:
+def _kept_by_conmon(machinery: Machinery, config: ContainerConfig) -> int:
+    """Return how many rotated files conmon itself will keep; 0 is left to `engine.supervisor`."""
+    if config.log_size_max <= 0 or config.log_max_files == 1:
+        return 0
+    from longshore.runtime.features import takes_flag
+
+    can = takes_flag(machinery.conmon, "", "--log-rotate", cache_dir=machinery.layout.cache)
+    return config.log_max_files - 1 if can else 0
+
+
+def mount_root(machinery: Machinery, held: Locked) -> str:
     """Return the path of the container's root, mounted if it is an overlay."""
     config = held.record.config
     if not config.overlay:
@@ -232,7 +352,7 @@ def _mount_root(machinery: Machinery, held: Locked) -> str:
         )  # fmt: skip
     except OSError as err:
         raise LongshoreError(
-            f"cannot mount a copy-on-write view of {config.rootfs}: {err.strerror}",
+            f"no copy-on-write view of {config.rootfs}: {err.strerror}",
             hint=f"is {machinery.settings.root} itself on an overlay? "
             "use --root with a directory on another file system",
         ) from err
@@ -258,29 +378,39 @@ def _remember(machinery: Machinery, held: Locked, pid: int, own: ProcessId | Non
             run=run.replace(init=identify(pid), monitor=monitor, actor=own),
         )
     )
+    events.emit(machinery, "init", held.record)
 
 
 def _taken_back(
-    machinery: Machinery, held: Locked, runtime: Runtime, verb: str, error: BaseException
+    machinery: Machinery, held: Locked, error: BaseException, *, program: str = ""
 ) -> BaseException:
     """Undo a start that failed; return the error to raise. Failures of the undoing are notes."""
-    record = held.record
     shown = error
+    record = held.record
+    run = record.run
     try:
-        finishing.demolish(machinery, held)
         if isinstance(error, CreationRefused):
+            runtime = machinery.runtime_of(record)
+            assert runtime is not None  # it has just been run
             log = machinery.paths(record.id).runtime_log
-            shown = runtime.failed(str(error), verb, record.name, log=log)
-        status = Status.EXITED if record.exits else Status.CREATED
-        held.save(
-            held.record.replace(
-                status=status,
-                run=None,
-                error=str(shown) if isinstance(shown, Exception) else "interrupted",
-            )
-        )
+            shown = runtime.failed(str(error), "create", record.name, log=log, program=program)
+        if isinstance(shown, Exception):
+            code = shown.exit_code if isinstance(shown, LongshoreError) else 125
+            record = record.with_exit(start_failed(code, str(shown))).replace(error=str(shown))
+        else:
+            record = record.replace(error="interrupted")
+        # First, so that the reason is known even if what follows is cut short or fails.
+        held.save(record)
+        if isinstance(shown, Exception):
+            events.emit_died(machinery, record)
+    except (LongshoreError, OSError) as err:
+        shown.add_note(f"and the reason could not be kept: {err}")
+    try:
+        if run is not None and (run.actor is not None or record.status is Status.INITIALIZED):
+            finishing.demolish(machinery, held)
+        held.save(record.replace(status=at_rest(record), run=None))
     except (LongshoreError, OSError) as err:
         shown.add_note(f"and cleaning up failed: {err}")
     if isinstance(shown, OperationTimeout):
-        shown.add_note("the container was not created; everything was taken back")
+        shown.add_note("everything was taken back")
     return shown

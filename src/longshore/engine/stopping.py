@@ -1,4 +1,4 @@
-"""Signals, stop with escalation, and what an init process can receive at all."""
+"""Signals, freezing, stop with escalation, and what an init process can receive at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import time
 
 from longshore._value import Value
-from longshore.engine import finishing
+from longshore.engine import events, finishing
+from longshore.engine.observe import look
 from longshore.engine.waiting import await_exit
 from longshore.errors import (
     CommandFailed,
@@ -14,6 +15,7 @@ from longshore.errors import (
     ProgramNotExecutable,
     ProgramNotFound,
     RuntimeFailed,
+    WrongState,
 )
 from longshore.lifecycle import Op, Status, require
 from longshore.linux.cgroups import Cgroup
@@ -58,11 +60,40 @@ def send_signal(machinery: Machinery, container_id: str, number: int) -> None:
         assert runtime is not None
         try:
             runtime.kill(record.id, number)
-        except RuntimeFailed:
-            if is_alive(run.init):
-                raise
+        except RuntimeFailed as error:
+            held.save(record)  # what it dies of is not this signal
+            _refuse_ended(machinery, record, Op.KILL, error)
+            raise
+        events.emit(machinery, "kill", record, attributes={"signal": str(number)})
         if number == _SIGKILL and record.status is Status.PAUSED:
             _thaw(machinery, record)
+
+
+def freeze(machinery: Machinery, container_id: str, op: Op) -> None:
+    """Freeze (PAUSE) or thaw (UNPAUSE) all processes. RUNNING → PAUSED, PAUSED → RUNNING."""
+    with finishing.settled(machinery, container_id, op.value) as held:
+        record = held.record
+        after = require(op, record.status, record.name)
+        runtime = machinery.runtime_of(record)
+        assert runtime is not None
+        try:
+            if op is Op.PAUSE:
+                runtime.pause(record.id)
+            else:
+                runtime.resume(record.id)
+        except RuntimeFailed as error:
+            _refuse_ended(machinery, record, op, error)
+            raise
+        held.save(record.replace(status=after))
+        events.emit(machinery, op.value, record)
+
+
+def _refuse_ended(machinery: Machinery, record: Record, op: Op, error: RuntimeFailed) -> None:
+    """Raise WrongState when a call failed because the status has changed since it was looked at."""
+    try:
+        require(op, look(machinery, record, locked=True).status, record.name)
+    except WrongState as wrong:
+        raise wrong from error
 
 
 def stop(
@@ -107,6 +138,8 @@ def stop(
                 )
             )
         )
+        sent = policy.signal if gently else _SIGKILL
+        events.emit(machinery, "stop", record, attributes={"signal": str(sent)})
     if gently:
         program = _program(run.init)
         _signal(machinery, record, policy.signal)

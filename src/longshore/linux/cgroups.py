@@ -10,8 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
+import time
 
+from longshore.errors import LongshoreError
 from longshore.linux.mounts import mount_points
+from longshore.linux.processes import identify, open_pidfd
+from longshore.linux.procs import poll_until
 from longshore.models import Usage
 
 
@@ -57,7 +62,7 @@ class Layout:
         """Return every controller that can be used, of either version."""
         found = frozenset[str]().union(*(h.controllers for h in self.hierarchies))
         if self.unified is not None:
-            found |= frozenset(_read(self.unified.mount, "cgroup.controllers").split())
+            found |= frozenset(read_control(self.unified.mount, "cgroup.controllers").split())
         return found
 
 
@@ -97,13 +102,15 @@ class Cgroup:
         """Whether it exists in any hierarchy."""
         return any(os.path.isdir(self._in(h)) for h in self.layout.hierarchies)
 
-    def create(self) -> None:
-        """Make it in every hierarchy."""
+    def create(self, *, parents: bool = True) -> None:
+        """Make it in every hierarchy. FileNotFoundError without ``parents``, if there is none."""
         for hierarchy in self.layout.hierarchies:
             directory = self._in(hierarchy)
             try:
                 os.mkdir(directory, 0o755)
             except FileNotFoundError:
+                if not parents:
+                    raise
                 os.makedirs(directory, 0o755, exist_ok=True)
             except FileExistsError:
                 pass
@@ -127,7 +134,9 @@ class Cgroup:
         pids: set[int] = set()
         for hierarchy in self.layout.hierarchies:
             for directory in _below(self._in(hierarchy)):
-                pids.update(int(p) for p in _read(directory, "cgroup.procs").split() if p != "0")
+                pids.update(
+                    int(p) for p in read_control(directory, "cgroup.procs").split() if p != "0"
+                )
         return pids
 
     def kill(self) -> bool:
@@ -142,16 +151,48 @@ class Cgroup:
         # On a hybrid host the runtime may not have put the container into the v2 hierarchy.
         return self.layout.mode == "v2"
 
+    def end(self, patience: float) -> None:
+        """Kill every process in it and below it, and wait until they are gone; thaws it.
+
+        LongshoreError when the kernel has not ended them within ``patience`` seconds.
+        """
+        deadline = time.monotonic() + patience
+        dead: set[int] = set()
+        while (pids := self.processes()) and pids != dead:
+            pidfds: list[int] = []
+            try:
+                for pid in pids:
+                    fd = open_pidfd(identify(pid))
+                    if fd is not None:
+                        pidfds.append(fd)
+                if not self.kill():
+                    self.thaw()
+                    for fd in pidfds:
+                        with contextlib.suppress(ProcessLookupError):
+                            signal.pidfd_send_signal(fd, signal.SIGKILL)
+                for fd in pidfds:
+                    if not poll_until([fd], deadline):
+                        raise LongshoreError(
+                            f"the kernel has not ended the processes of cgroup {self.path} within "
+                            f"{patience:g} s: {sorted(pids)}",
+                            hint="one in uninterruptible sleep (state D) can do this; try later",
+                        )
+            finally:
+                for fd in pidfds:
+                    os.close(fd)
+            # what has ended just before it was killed may have begun others
+            dead = set() if pidfds else pids
+
     def frozen(self) -> bool | None:
         """Whether every process in it is frozen; None when it does not exist or cannot tell."""
         freezer = self.layout.v1("freezer")
         if freezer is not None:
-            state = _read(self._in(freezer), "freezer.state").strip()
+            state = read_control(self._in(freezer), "freezer.state").strip()
             return None if not state else state != "THAWED"
         unified = self.layout.unified
         if unified is None:
             return None
-        text = _read(self._in(unified), "cgroup.freeze").strip()
+        text = read_control(self._in(unified), "cgroup.freeze").strip()
         return None if not text else text == "1"
 
     def thaw(self) -> None:
@@ -174,13 +215,13 @@ class Cgroup:
         if memory is not None:
             # v1 counts where the victim was, not above it: add up the tree
             counts = [
-                _keyed(_read(d, "memory.oom_control")).get("oom_kill")
+                _keyed(read_control(d, "memory.oom_control")).get("oom_kill")
                 for d in _below(self._in(memory))
             ]
             known = [c for c in counts if c is not None]
             return sum(known) if known else None
         if self.layout.unified is not None:
-            text = _read(self._in(self.layout.unified), "memory.events")
+            text = read_control(self._in(self.layout.unified), "memory.events")
             return _keyed(text).get("oom_kill")
         return None
 
@@ -192,24 +233,27 @@ class Cgroup:
         if unified is None:
             return Usage()
         directory = self._in(unified)
-        cpu = _keyed(_read(directory, "cpu.stat"))
-        io = [_fields(line) for line in _read(directory, "io.stat").splitlines()]
+        cpu = _keyed(read_control(directory, "cpu.stat"))
+        io = [_fields(line) for line in read_control(directory, "io.stat").splitlines()]
         return Usage(
-            memory_peak=_number(_read(directory, "memory.peak")),
+            memory_peak=_number(read_control(directory, "memory.peak")),
             cpu_user=_scaled(cpu.get("user_usec"), 1e6),
             cpu_system=_scaled(cpu.get("system_usec"), 1e6),
             io_read=sum(f.get("rbytes", 0) for f in io) if _has(directory, "io.stat") else None,
             io_written=sum(f.get("wbytes", 0) for f in io) if _has(directory, "io.stat") else None,
-            pids_peak=_number(_read(directory, "pids.peak")),
+            pids_peak=_number(read_control(directory, "pids.peak")),
         )
 
     def _usage_v1(self) -> Usage:
         def text(controller: str, name: str) -> str:
             hierarchy = self.layout.v1(controller)
-            return "" if hierarchy is None else _read(self._in(hierarchy), name)
+            return "" if hierarchy is None else read_control(self._in(hierarchy), name)
 
-        user = _number(text("cpuacct", "cpuacct.usage_user"))
-        system = _number(text("cpuacct", "cpuacct.usage_sys"))
+        user, system = _split(
+            _number(text("cpuacct", "cpuacct.usage")),
+            _number(text("cpuacct", "cpuacct.usage_user")),
+            _number(text("cpuacct", "cpuacct.usage_sys")),
+        )
         io: dict[str, int] = {}
         io_text = text("blkio", "blkio.throttle.io_service_bytes_recursive")
         for line in io_text.splitlines():
@@ -226,7 +270,7 @@ class Cgroup:
         )
 
 
-def _read(directory: str, name: str) -> str:
+def read_control(directory: str, name: str) -> str:
     """Return a control file's text; empty when it, or its cgroup, is not there."""
     try:
         fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -262,6 +306,20 @@ def _number(text: str) -> int | None:
 
 def _scaled(value: int | None, unit: float) -> float | None:
     return None if value is None else value / unit
+
+
+def _split(
+    total: int | None, user: int | None, system: int | None
+) -> tuple[int | None, int | None]:
+    """Return user and system time that add up to the whole.
+
+    The two are counted in ticks of some milliseconds and the whole is exact; the kernel divides it
+    in their proportion too, where it tells both (kernel/sched/cputime.c, cputime_adjust).
+    """
+    if total is None or user is None or system is None:
+        return user, system
+    share = total if user + system == 0 else total * user // (user + system)
+    return share, total - share
 
 
 def _keyed(text: str) -> dict[str, int]:
@@ -304,8 +362,8 @@ def _inherit_cpuset(mount: str, directory: str) -> None:
     """A new v1 cpuset has no CPUs and no nodes, and takes no process, until it is given some."""
     if directory != mount:
         parent = os.path.dirname(directory)
-        if not _read(parent, "cpuset.cpus").strip() and parent != mount:
+        if not read_control(parent, "cpuset.cpus").strip() and parent != mount:
             _inherit_cpuset(mount, parent)
         for name in ("cpuset.cpus", "cpuset.mems"):
-            if not _read(directory, name).strip():
-                _write(directory, name, _read(parent, name).strip())
+            if not read_control(directory, name).strip():
+                _write(directory, name, read_control(parent, name).strip())

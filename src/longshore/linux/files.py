@@ -9,10 +9,10 @@ import os
 _serial = itertools.count()
 
 
-def write_atomic(path: str, data: bytes, *, mode: int = 0o600, durable: bool = False) -> None:
+def write_atomic(path: str, data: bytes, *, mode: int = 0o600) -> None:
     """Replace a file in one step: readers see the old bytes or the new ones, never a part.
 
-    ``durable`` also makes it survive a power cut (fdatasync of the file, fsync of its directory).
+    Nothing is synced: after a power cut it may be the old one, or empty.
     """
     # pid and serial: two threads, or two processes, never share a temporary file
     temporary = f"{path}.{os.getpid()}.{next(_serial)}.tmp"
@@ -22,8 +22,6 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o600, durable: bool = F
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
-            if durable:
-                os.fdatasync(fd)
         finally:
             os.close(fd)
         os.rename(temporary, path)
@@ -31,8 +29,6 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o600, durable: bool = F
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    if durable:
-        sync_directory(os.path.dirname(path))
 
 
 def create_exclusive(path: str, data: bytes, *, mode: int = 0o600) -> None:
@@ -46,15 +42,6 @@ def create_exclusive(path: str, data: bytes, *, mode: int = 0o600) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-def sync_directory(path: str) -> None:
-    """Make the names in a directory survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def read_file(path: str) -> bytes | None:
@@ -89,6 +76,21 @@ def make_directory(path: str, mode: int = 0o700) -> None:
         os.mkdir(path, mode)
 
 
+def exposed(path: str) -> str:
+    """Return why others than root and this user could change a directory; "" if they cannot.
+
+    One that is not there is fine. What is above it is not looked at.
+    """
+    trusted = (0, os.geteuid())
+    try:
+        for info in (os.lstat(path), os.stat(path)):  # a link, and where it leads
+            if info.st_uid not in trusted:
+                return f"it belongs to user {info.st_uid}"
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return "others than its owner can write to it" if info.st_mode & 0o022 else ""
+
+
 _SHARED = frozenset({"/var", "/var/lib", "/run", "/tmp"})
 
 
@@ -105,14 +107,14 @@ def remove_tree(path: str) -> None:
         remove_file(path)
         return
     try:
-        _empty(root, _mount_of(root))
+        _empty(root, mount_of(root))
     finally:
         os.close(root)
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(path)
 
 
-def _mount_of(fd: int) -> bytes | int:
+def mount_of(fd: int) -> bytes | int:
     """Return what tells the mount of an open directory from all others.
 
     The device alone does not: a bind mount of a directory of the same file system has the same one.
@@ -148,7 +150,7 @@ def _empty(directory: int, mount: bytes | int) -> None:
                 dir_fd=directory,
             )
         try:
-            if _mount_of(child) == mount:
+            if mount_of(child) == mount:
                 _empty(child, mount)
         finally:
             os.close(child)

@@ -12,16 +12,18 @@ import fcntl
 import os
 import time
 
-from longshore.linux.inotify import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, Inotify
-from longshore.linux.procs import poll_until
+from longshore.linux.inotify import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, Watch
+from longshore.linux.steps import Sleep, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-# Locks held by this process. A fork in another thread would carry the open file on, and with it
-# the lock, for as long as the child lives; the child lets go at once.
-_held: set[int] = set()
+    from longshore.linux.steps import Steps
+
+# Locks that this process holds or waits for, by descriptor. A fork in another thread would carry
+# the open file on, and with it the lock, for as long as the child lives; the child lets go at once.
+_held: dict[int, FileLock | Lease] = {}
 
 
 def _release_in_child() -> None:
@@ -58,45 +60,56 @@ class FileLock:
         self._fd = -1
 
     def __enter__(self) -> Self:
-        if self._fd >= 0:
-            return self  # taken before its ``with`` block, and released by it
+        if self._fd < 0:  # else it was taken before its ``with`` block, and is released by it
+            run(self.take_steps())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        fd, self._fd = self._fd, -1
+        self._let_go(fd)
+
+    def take_steps(self) -> Steps[None]:
+        """Take the lock, in steps; LockBusy at the deadline."""
         fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        _held[fd] = self
         try:
             if not _try(fd):
-                self._wait(fd)
+                yield from self._wait(fd)
             if os.fstat(fd).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
             note = f"{os.getpid()} {time.time():.3f} {self._purpose}".encode()
             os.pwrite(fd, note, 0)
             os.ftruncate(fd, len(note))
         except BaseException:
-            _let_go(fd)
+            self._let_go(fd)
             raise
-        _held.add(fd)
         self._fd = fd
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._fd in _held:  # not in a child of fork, which has let go already
-            _held.discard(self._fd)
-            _let_go(self._fd)
-        self._fd = -1
-
-    def _wait(self, fd: int) -> None:
-        with Inotify() as watch:
+    def _wait(self, fd: int) -> Steps[None]:
+        self._check(fd)
+        with Watch() as watch:
             # Through the descriptor: the path may name another file by now, or none.
-            watch.add(f"/proc/self/fd/{fd}", IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_MODIFY)
+            watch.add(fd, IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_MODIFY)
             while not _try(fd):
+                self._check(fd)
                 # A holder that dies closes without unlocking; its pidfd fires when all is done.
                 holder = _holder_pidfd(fd)
                 try:
-                    fds = [watch.fileno()] if holder is None else [watch.fileno(), holder]
-                    if not poll_until(fds, self._deadline):
-                        raise LockBusy(_note(fd))
+                    fds = (watch.fileno(),) if holder is None else (watch.fileno(), holder)
+                    yield Sleep(fds=fds, deadline=self._deadline)
                 finally:
                     if holder is not None:
                         os.close(holder)
-                watch.read()
+                watch.take()
+
+    def _check(self, fd: int) -> None:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise LockBusy(_note(fd))
+
+    def _let_go(self, fd: int) -> None:
+        if _held.get(fd) is self:  # not in a child of fork, which has let go already
+            del _held[fd]
+            _unlock(fd)
 
 
 def _note(fd: int) -> str:
@@ -113,7 +126,7 @@ def _holder_pidfd(fd: int) -> int | None:
         return None
 
 
-def _let_go(fd: int) -> None:
+def _unlock(fd: int) -> None:
     # Unlock before the close: the kernel reports a close before it drops the lock
     # (fs/file_table.c, __fput), and a waiter that looked in between would sleep for ever.
     fcntl.flock(fd, fcntl.LOCK_UN)
@@ -137,7 +150,7 @@ def is_locked(path: str) -> bool:
     try:
         return not _try(fd)
     finally:
-        _let_go(fd)
+        _unlock(fd)
 
 
 class Lease:
@@ -156,12 +169,12 @@ class Lease:
         except BaseException:
             os.close(fd)
             raise
-        _held.add(fd)
+        _held[fd] = self
         self._fd = fd
 
     def release(self) -> None:
         """Let go; a second call does nothing."""
-        if self._fd in _held:
-            _held.discard(self._fd)
-            os.close(self._fd)
-        self._fd = -1
+        fd, self._fd = self._fd, -1
+        if _held.get(fd) is self:
+            del _held[fd]
+            os.close(fd)

@@ -11,12 +11,6 @@ import os
 
 from longshore.linux.libc import call
 
-MS_RDONLY = 1
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
-MS_BIND = 4096
-MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
@@ -74,8 +68,3 @@ def mount_points(pid: str = "self") -> list[MountPoint]:
         fstype, source, options = right.split(" ", 2)
         points.append(MountPoint(_unescape(left.split(" ")[4]), fstype, _unescape(source), options))
     return points
-
-
-def is_mount_point(path: str) -> bool:
-    """Whether something is mounted exactly here (binds of the same file system count)."""
-    return any(point.path == path for point in mount_points())

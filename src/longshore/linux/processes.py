@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_PF_EXITING = 4
+
+
 class ProcessId(Value):
     """One process, now and for ever on this boot."""
 
@@ -50,6 +53,24 @@ def is_alive(process: ProcessId | None) -> bool:
         return False
     fields = _stat_fields(process.pid)
     return fields is not None and int(fields[19]) == process.start and fields[0] not in b"ZX"
+
+
+def is_ending(process: ProcessId | None) -> bool:
+    """Whether a process has ended, or has begun to.
+
+    The first process of a pid namespace is still there while the kernel kills the others, and has
+    PF_EXITING then (field 9 of its stat; include/linux/sched.h).
+    """
+    if not is_alive(process) or process is None:
+        return True
+    fields = _stat_fields(process.pid)
+    return fields is None or bool(int(fields[6]) & _PF_EXITING)
+
+
+def parent_of(pid: int) -> int:
+    """Return the pid of a process's parent; 0 when it has ended."""
+    fields = _stat_fields(pid)
+    return 0 if fields is None or fields[0] in b"ZX" else int(fields[1])
 
 
 def open_pidfd(process: ProcessId | None) -> int | None:

@@ -8,8 +8,10 @@ there when it has ended.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import signal
 import time
 
 from longshore._value import Value
@@ -38,7 +40,9 @@ _LONGEST_POLL = 1e6
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-DEVNULL = -3  # subprocess.DEVNULL, without importing it
+PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's, without importing it
+# What keeps this process from starting any other, and says nothing about the program
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 class Completed(Value):
@@ -89,10 +93,13 @@ def spawn(
     cwd: str | None = None,
     pass_fds: Sequence[int] = (),
     new_group: bool = False,
+    new_session: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a program; the caller reaps it. ``pass_fds`` keep their numbers.
 
-    Raises ProgramNotFound or ProgramNotExecutable when it cannot be executed.
+    ``new_session`` also leaves the caller's terminal: no signal of its keys comes, and reading
+    from it does not stop the program. Raises ProgramNotFound or ProgramNotExecutable when it cannot
+    be executed, and OSError when this process has no descriptors or memory left.
     """
     import subprocess  # 5 ms that commands which only read need not spend
 
@@ -106,6 +113,7 @@ def spawn(
             cwd=cwd,
             pass_fds=pass_fds,
             process_group=0 if new_group else None,
+            start_new_session=new_session,
         )
     except FileNotFoundError as err:
         if cwd is not None and not os.path.isdir(cwd):
@@ -120,9 +128,65 @@ def spawn(
             f"cannot run {argv[0]}: it is not executable", argv=argv
         ) from err
     except OSError as err:  # ENOEXEC and its like
+        if err.errno in _OURS:
+            raise
         raise ProgramNotExecutable(
             f"cannot run {argv[0]}: {err.strerror or err}", argv=argv
         ) from err
+
+
+def spawn_numbered(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    fds: Sequence[int],
+) -> int:
+    """Start a program in a session of its own, in which ``fds`` are 3, 4, … in this order.
+
+    Returns its pid; the caller reaps it. `subprocess` can keep the numbers of descriptors, and
+    cannot change them. The first three may be DEVNULL. What can be inherited is not closed here.
+    """
+    import fcntl
+
+    free = 3 + len(fds)  # from here on no copy is in the way of another
+    copies: list[int] = []
+    actions: list[tuple[int, int, int] | tuple[int, int, str, int, int]] = []
+    try:
+        for number, fd in enumerate((stdin, stdout, stderr, *fds)):
+            if fd == DEVNULL:
+                actions.append((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0))
+                continue
+            copies.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, free))
+            actions.append((os.POSIX_SPAWN_DUP2, copies[-1], number))
+        return os.posix_spawn(
+            argv[0],
+            list(argv),
+            env,
+            file_actions=actions,
+            setsid=True,
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
+        )
+    except FileNotFoundError as err:
+        raise ProgramNotFound(f"cannot run {argv[0]}: there is no such program", argv=argv) from err
+    finally:
+        for fd in copies:
+            os.close(fd)
+
+
+def reap(pidfd: int) -> int | None:
+    """Return the code (−n for signal n) of our child that has ended; None when it was reaped.
+
+    Another part of this program can have done that, or the kernel, where SIGCHLD is ignored.
+    """
+    try:
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        return None
+    assert result is not None
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
 class Call:

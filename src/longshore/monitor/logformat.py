@@ -78,12 +78,19 @@ class _Clock:
 class LogParser:
     """Turn the bytes of a log, in pieces of any size, into records."""
 
-    __slots__ = ("_clock", "_stamp", "_tail")
+    __slots__ = ("_clock", "_end", "_stamp", "_tail", "file")
 
     def __init__(self) -> None:
         self._clock = _Clock()
         self._stamp = b""
         self._tail = b""
+        self._end = 0  # where the last whole line ends in its file
+        self.file = ""  # which file it is; the cursors of the records say so
+
+    def begin(self, offset: int, file: str = "") -> None:
+        """Say where in which file the bytes lie that come next; those before were finished."""
+        self._end = offset
+        self.file = file
 
     def feed(self, data: bytes) -> list[LogRecord]:
         """Return the records that are complete now; the rest is kept for the next call."""
@@ -98,15 +105,20 @@ class LogParser:
             return []
         (record,) = self._records([line])
         data = record.data.removesuffix(b"\n")
-        return [LogRecord(stream=record.stream, time_ns=record.time_ns, data=data, partial=True)]
+        cut = LogRecord(stream=record.stream, time_ns=record.time_ns, data=data, partial=True)
+        self._end -= 1  # the newline that it has not
+        cut.__dict__.update(_file=self.file, _end=self._end)
+        return [cut]
 
     def _records(self, lines: list[bytes]) -> list[LogRecord]:
         clock = self._clock
         last, ns = self._stamp, clock.ns
         tags = _TAGS
         new = LogRecord.__new__
+        file, end = self.file, self._end
         records: list[LogRecord] = []
         for line in lines:
+            end += len(line) + 1
             stamp = line[:_STAMP]
             tag = tags.get(line[_STAMP + 1 : HEAD])
             if tag is None:
@@ -119,9 +131,12 @@ class LogParser:
                 payload = line[HEAD:] if partial else line[HEAD:] + b"\n"
             record = new(LogRecord)
             # Past the constructor, which looks at each keyword: a log has millions of records.
-            record.__dict__.update(stream=stream, time_ns=ns, data=payload, partial=partial)
+            record.__dict__.update(
+                stream=stream, time_ns=ns, data=payload, partial=partial, _file=file, _end=end
+            )
             records.append(record)
         self._stamp = last
+        self._end = end
         return records
 
 

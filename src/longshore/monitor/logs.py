@@ -1,29 +1,29 @@
 """Read and follow a container's log, rotated files included, byte for byte.
 
-What a log looks like, and what becomes of lines that do not, is told in `monitor.logformat`.
+What a log looks like, and what becomes of lines that do not, is told in `monitor.logformat`; of
+which files it consists, in `monitor.logfiles`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
-from longshore.linux.inotify import IN_CREATE, IN_MODIFY, IN_MOVED_TO, IN_ONLYDIR, Inotify
-from longshore.linux.procs import poll_until
+from longshore import _log
+from longshore.errors import InvalidArgument
+from longshore.linux.steps import Sleep, slept
+from longshore.models import LogRecord
+from longshore.monitor.logfiles import CHUNK, Source, file_id, head_of_line, locate, opened
 from longshore.monitor.logformat import HEAD, LogParser, OutputParser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
-    from typing import Self, TypeVar
-
-    from longshore.models import LogRecord
+    from typing import TypeVar
 
     _T = TypeVar("_T")
 
 _SECOND = 1_000_000_000
-_CHUNK = 1 << 16  # larger ones fall out of the CPU's cache: half the speed
 _BLOCK = 1 << 16  # when going backwards
 _SEARCH = 1 << 20  # how far back `tail` looks for the first piece of a line
 
@@ -35,10 +35,10 @@ def capture(path: str) -> tuple[bytes, bytes]:
     """
     out: list[bytes] = []
     err: list[bytes] = []
-    with _opened(path) as fds:
+    with opened(path) as fds:
         for fd in fds:
             parser = OutputParser()
-            while data := os.read(fd, _CHUNK):
+            while data := os.read(fd, CHUNK):
                 for stream, payload in parser.feed(data):
                     (err if stream == "stderr" else out).append(payload)
             for stream, payload in parser.finish():
@@ -52,26 +52,64 @@ def read_log(
     since_ns: int | None = None,
     until_ns: int | None = None,
     tail: int | None = None,
+    after: str = "",
 ) -> Iterator[LogRecord]:
     """Yield the records that are there now, oldest first, those of rotated files before.
 
     ``since_ns`` and ``until_ns`` are nanoseconds since the epoch, both inclusive. ``tail`` gives
     the last lines only (of those until ``until_ns``), and reads no more of the log than it must:
     a line that is in pieces counts once, for as far as its pieces lie within 1 MiB of log.
-    A log that is not there is empty.
+    ``after`` is a record's cursor: it goes on right behind it, and says so first (`LogRecord.gap`)
+    if that was thrown away. A log that is not there is empty. InvalidArgument for what is no
+    cursor, and for ``after`` with ``tail``.
     """
-    with _opened(path) as fds:
+    check(tail, after)
+    return _read(path, since_ns, until_ns, tail, after)
+
+
+def check(tail: int | None, after: str) -> None:
+    """Refuse what `read_log` would: InvalidArgument."""
+    if after:
+        locate((), after)
         if tail is not None:
-            spans = [_Span(fd) for fd in fds]
-            yield from _last_lines(spans, tail, since_ns, until_ns)
+            raise InvalidArgument("a log is read from its end (tail) or from a cursor, not both")
+
+
+def _read(
+    path: str, since_ns: int | None, until_ns: int | None, tail: int | None, after: str
+) -> Iterator[LogRecord]:
+    with opened(path) as fds:
+        if tail is not None:
+            yield from _last_lines([_Span(fd) for fd in fds], tail, since_ns, until_ns)
             return
-        for fd in fds:
+        begin, offset = 0, 0
+        if after:
+            place = locate(fds, after)
+            if place is None:
+                yield _gap()
+            else:
+                begin, offset = place
+        for fd in fds[begin:]:
             parser = LogParser()
-            left = os.fstat(fd).st_size  # a fast writer would keep us for ever
-            while left > 0 and (data := os.read(fd, min(left, _CHUNK))):
+            left = os.fstat(fd).st_size - offset  # a fast writer would keep us for ever
+            _resume(parser, fd, offset)
+            os.lseek(fd, offset, os.SEEK_SET)
+            offset = 0
+            while left > 0 and (data := os.read(fd, min(left, CHUNK))):
                 left -= len(data)
                 yield from _between(parser.feed(data), since_ns, until_ns)
             yield from _between(parser.finish(), since_ns, until_ns)
+
+
+def _resume(parser: LogParser, fd: int, offset: int) -> None:
+    """Let a parser go on at this place, also if it is within a line that was cut short then."""
+    head = head_of_line(fd, offset)
+    parser.begin(offset - len(head), file_id(fd))
+    parser.feed(head)
+
+
+def _gap() -> LogRecord:
+    return LogRecord(stream="stdout", time_ns=time.time_ns(), data=b"", partial=True, gap=True)
 
 
 def follow(
@@ -82,6 +120,7 @@ def follow(
     since_ns: int | None = None,
     until_ns: int | None = None,
     tail: int | None = None,
+    after: str = "",
 ) -> Iterator[LogRecord]:
     """Yield the records that are there and then those that come, until no more will.
 
@@ -91,52 +130,138 @@ def follow(
     what made one readable, or takes it out when it has told all it can, as a pidfd has.
 
     The log need not be there yet, but its directory must. Rotations lose nothing and give nothing
-    twice, as long as the rotated files stay beside the log under their numbers until they were
-    read; ``--log-size-max`` throws lines away for good. The other arguments are as in `read_log`;
-    with ``until_ns`` it ends at that moment.
+    twice; where a file was thrown away all the same, or emptied, a record says so
+    (`LogRecord.gap`). The other arguments are as in `read_log`; with ``until_ns`` it ends at that
+    moment.
     """
+    steps = follow_steps(
+        path,
+        ended=ended,
+        wake_fds=wake_fds,
+        since_ns=since_ns,
+        until_ns=until_ns,
+        tail=tail,
+        after=after,
+    )
+    for records in slept(steps):
+        yield from records
+
+
+def follow_steps(
+    path: str,
+    *,
+    ended: Callable[[], bool],
+    wake_fds: Sequence[int] = (),
+    since_ns: int | None = None,
+    until_ns: int | None = None,
+    tail: int | None = None,
+    after: str = "",
+) -> Generator[Sleep | list[LogRecord]]:
+    """Do what `follow` does, in steps: yield what was found, and what the next step waits for."""
+    check(tail, after)
     parser = LogParser()
-    with _Source(path) as source:
+    with Source(path) as source:
         if tail is not None:
-            with _opened(path) as fds:
+            with opened(path) as fds:
                 spans = [_Span(fd) for fd in fds]
                 if spans:
                     # what is being written now comes whole, as the first of what is followed
                     spans[-1].size = spans[-1].end
                     source.start_at(spans[-1].fd, spans[-1].end)
-                yield from _last_lines(spans, tail, since_ns, until_ns)
-        for records in _follow(source, parser.feed, parser.finish, ended, wake_fds, until_ns):
-            yield from _between(records, since_ns, until_ns)
+                yield [*_last_lines(spans, tail, since_ns, until_ns)]
+        elif after:
+            with opened(path) as fds:
+                place = locate(fds, after)
+                if place is not None:
+                    number, offset = place
+                    source.start_at(fds[number], offset)
+                    _resume(parser, fds[number], offset)
+                    source.switched = False
+            if place is None:
+                yield [_gap()]
+
+        def feed(data: bytes) -> list[LogRecord]:
+            if source.switched:
+                source.switched = False
+                parser.begin(source.at - len(data))
+            if not parser.file:
+                parser.file = source.file_id()
+            return parser.feed(data)
+
+        def finish() -> list[LogRecord]:
+            found = parser.finish()
+            if source.lost:
+                source.lost = False
+                found.append(_gap())
+            return found
+
+        for found in _follow(source, feed, finish, ended, wake_fds, until_ns):
+            yield found if isinstance(found, Sleep) else _between(found, since_ns, until_ns)
 
 
 def follow_output(
     path: str, *, ended: Callable[[], bool], wake_fds: Sequence[int] = ()
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the whole output as (stream, data) as it comes; otherwise like `follow`, and faster."""
+    for outputs in slept(follow_output_steps(path, ended=ended, wake_fds=wake_fds)):
+        yield from outputs
+
+
+def source_at_end(path: str) -> Source:
+    """Return a log's bytes from here on, the line that is being written now included.
+
+    A log that is not there yet will be read from its beginning.
+    """
+    source = Source(path)
+    try:
+        with opened(path) as fds:
+            if fds:
+                source.start_at(fds[-1], _Span(fds[-1]).end)
+    except BaseException:
+        source.__exit__()
+        raise
+    return source
+
+
+def follow_output_steps(
+    path: str,
+    *,
+    ended: Callable[[], bool],
+    wake_fds: Sequence[int] = (),
+    source: Source | None = None,
+) -> Generator[Sleep | list[tuple[str, bytes]]]:
+    """Do what `follow_output` does, in steps; from a ``source``, if one is given, which it closes.
+    """
     parser = OutputParser()
-    with _Source(path) as source:
-        for outputs in _follow(source, parser.feed, parser.finish, ended, wake_fds, None):
-            yield from outputs
+    with source or Source(path) as source:
+
+        def finish() -> list[tuple[str, bytes]]:
+            if source.lost:
+                source.lost = False
+                _log.warn(f"a part of the output is missing: {path} was rotated before it was read")
+            return parser.finish()
+
+        yield from _follow(source, parser.feed, finish, ended, wake_fds, None)
 
 
 def _between(
     records: list[LogRecord], since_ns: int | None, until_ns: int | None
 ) -> list[LogRecord]:
     if since_ns is not None:
-        records = [r for r in records if r.time_ns >= since_ns]
+        records = [r for r in records if r.time_ns >= since_ns or r.gap]
     if until_ns is not None:
-        records = [r for r in records if r.time_ns <= until_ns]
+        records = [r for r in records if r.time_ns <= until_ns or r.gap]
     return records
 
 
 def _follow(
-    source: _Source,
+    source: Source,
     feed: Callable[[bytes], list[_T]],
     finish: Callable[[], list[_T]],
     ended: Callable[[], bool],
     wake_fds: Sequence[int],
     until_ns: int | None,
-) -> Iterator[list[_T]]:
+) -> Generator[Sleep | list[_T]]:
     deadline: float | None = None
     if until_ns is not None:
         deadline = time.monotonic() + (until_ns - time.time_ns()) / _SECOND
@@ -148,156 +273,8 @@ def _follow(
         if complete:
             yield finish()
             return
-        poll_until([source.fileno(), *wake_fds], deadline)
+        yield Sleep(fds=(source.fileno(), *wake_fds), deadline=deadline)
         source.clear()
-
-
-class _Source:
-    """The raw bytes of a log as it grows, across rotations; a context manager."""
-
-    __slots__ = ("_at", "_directory", "_fd", "_inotify", "_name", "_path", "_watch")
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._directory = os.path.dirname(path) or "."
-        self._name = os.path.basename(path)
-        self._fd = -1
-        self._at = 0
-        self._watch = -1
-        # Watch first, look then. The directory tells of a new file, the file of new bytes.
-        self._inotify = Inotify()
-        try:
-            self._inotify.add(self._directory, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR)
-        except BaseException:
-            self._inotify.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._inotify.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def fileno(self) -> int:
-        """Return the descriptor that is readable when there may be more."""
-        return self._inotify.fileno()
-
-    def clear(self) -> None:
-        """Forget what was told so far; what it was about is read next."""
-        self._inotify.drain()
-
-    def start_at(self, fd: int, offset: int) -> None:
-        """Begin in this open file, at this place."""
-        self._switch(os.dup(fd))
-        self._at = os.lseek(self._fd, offset, os.SEEK_SET)
-
-    def read(self) -> Iterator[bytes | None]:
-        """Yield all bytes that are there; None where one file ends and the next begins."""
-        if self._fd < 0 and not self._open_oldest():
-            return
-        while True:
-            while data := os.read(self._fd, _CHUNK):
-                self._at += len(data)
-                yield data
-            if os.fstat(self._fd).st_size < self._at:  # truncated in place
-                self._at = os.lseek(self._fd, 0, os.SEEK_SET)
-                yield None
-                continue
-            successor = self._successor()
-            if successor < 0:
-                return
-            # conmon had closed this file before the next one took its name, so it is complete now;
-            # it was not yet known to be when its end was read above.
-            try:
-                while data := os.read(self._fd, _CHUNK):
-                    yield data
-            except BaseException:
-                os.close(successor)
-                raise
-            yield None
-            self._switch(successor)
-
-    def _switch(self, fd: int) -> None:
-        if self._fd >= 0:
-            self._inotify.remove(self._watch)
-            os.close(self._fd)
-        self._fd, self._at = fd, 0
-        self._watch = self._inotify.add(fd, IN_MODIFY)
-
-    def _open_oldest(self) -> bool:
-        with _opened(self._path) as fds:
-            if not fds:
-                return False
-            self.start_at(fds[0], 0)
-        return True
-
-    def _successor(self) -> int:
-        """Open the file that conmon wrote after the current one; −1 when there is none."""
-        mine = os.fstat(self._fd)
-        try:
-            # the usual case, and the cheap one
-            if _identity(os.stat(self._path)) == _identity(mine):
-                return -1
-            moved = False
-        except FileNotFoundError:
-            moved = True  # and not reopened yet: conmon still writes to it
-        with _opened(self._path) as fds:
-            states = [os.fstat(fd) for fd in fds]
-            names = [_identity(state) for state in states]
-            if _identity(mine) in names:
-                following = names.index(_identity(mine)) + 1
-            else:
-                # It is not there any more. What was written to later is later; the log itself is
-                # the last in any case.
-                later = [state.st_mtime_ns > mine.st_mtime_ns for state in states]
-                if not moved and later:
-                    later[-1] = True
-                following = later.index(True) if True in later else len(fds)
-            return os.dup(fds[following]) if following < len(fds) else -1
-
-
-def _identity(state: os.stat_result) -> tuple[int, int]:
-    return state.st_dev, state.st_ino
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Generator[list[int]]:
-    """Open a log and its rotated siblings; the descriptors are in the order they were written."""
-    with contextlib.ExitStack() as stack:
-        fds: list[int] = []
-        seen: set[tuple[int, int]] = set()
-        # The newest first: files move to higher numbers, so a rotation that comes in between shows
-        # a file twice rather than never.
-        numbers = [0]
-        while numbers:
-            for number in numbers:
-                name = f"{path}.{number}" if number else path
-                try:
-                    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-                except FileNotFoundError:
-                    continue
-                stack.callback(os.close, fd)
-                identity = _identity(os.fstat(fd))
-                if identity not in seen:
-                    seen.add(identity)
-                    fds.append(fd)
-            highest = numbers[-1]
-            numbers = [n for n in _rotated(path) if n > highest]
-        yield fds[::-1]
-
-
-def _rotated(path: str) -> list[int]:
-    prefix = os.path.basename(path) + "."
-    try:
-        names = os.listdir(os.path.dirname(path) or ".")
-    except FileNotFoundError:
-        return []
-    numbers = (name[len(prefix) :] for name in names if name.startswith(prefix))
-    # "0" is never made, and a leading zero is another program's numbering
-    return sorted(int(n) for n in numbers if n.isdecimal() and n.isascii() and n[0] != "0")
 
 
 class _Span:
@@ -366,7 +343,12 @@ def _last_lines(
 def _records_backward(spans: list[_Span]) -> Iterator[LogRecord]:
     parser = LogParser()
     for span in reversed(spans):
+        file = file_id(span.fd)
+        parser.begin(span.end, file)
         parser.feed(os.pread(span.fd, span.size - span.end, span.end))
         yield from parser.finish()
+        start = span.end
         for line in _lines_backward(span.fd, span.end):
+            start -= len(line) + 1
+            parser.begin(start, file)
             yield from parser.feed(line + b"\n")

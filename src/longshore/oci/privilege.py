@@ -82,18 +82,23 @@ def bounding_set(config: ContainerConfig, default: Iterable[str], mask: int) -> 
 
 
 def capabilities(config: ContainerConfig, bounding: Sequence[str], uid: int) -> Capabilities:
+    """Return the five sets of a container's program; see `capability_sets`."""
+    return capability_sets(config.cap_add, bounding, uid)
+
+
+def capability_sets(added: Sequence[str], bounding: Sequence[str], uid: int) -> Capabilities:
     """Return the five sets, as podman has them.
 
-    Root has the bounding set. Another user has none, but what was added by name is made ambient,
-    or it would be lost at the program's start (capabilities(7)).
+    Root has the bounding set. Another user has none, but what was ``added`` by name is made
+    ambient, or it would be lost at the program's start (capabilities(7)).
     """
     if uid == 0:
         held = list(bounding)
         return {"bounding": list(bounding), "effective": held, "permitted": list(held)}
-    if "CAP_ALL" in config.cap_add:
+    if "CAP_ALL" in added:
         kept = list(bounding)
     else:
-        kept = [name for name in bounding if name in config.cap_add]
+        kept = [name for name in bounding if name in added]
     sets: Capabilities = {"bounding": list(bounding)}
     if kept:
         sets["effective"] = kept

@@ -39,6 +39,13 @@ class Rlimit(TypedDict):
     hard: int
 
 
+class ConsoleSize(TypedDict):
+    """A terminal's size, in characters."""
+
+    height: int
+    width: int
+
+
 class Process(TypedDict):
     """The program of the container."""
 
@@ -47,6 +54,7 @@ class Process(TypedDict):
     user: User
     env: list[str]
     terminal: NotRequired[bool]
+    consoleSize: NotRequired[ConsoleSize]
     capabilities: NotRequired[Capabilities]
     rlimits: NotRequired[list[Rlimit]]
     noNewPrivileges: NotRequired[bool]

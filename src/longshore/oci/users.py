@@ -40,7 +40,7 @@ def resolve_user(rootfs: str, user: str, group_add: Iterable[str] = ()) -> Resol
     user has those that /etc/group lists it in. Names that are not there are `InvalidArgument`.
     """
     who, _, group = user.partition(":")
-    passwd = parse_table(_read_inside(rootfs, "/etc/passwd"), 7)
+    passwd = parse_table(read_inside(rootfs, "/etc/passwd"), 7)
     entry = find_user(passwd, who or "0")
     if entry is None:
         if not is_id(who or "0"):
@@ -53,7 +53,7 @@ def resolve_user(rootfs: str, user: str, group_add: Iterable[str] = ()) -> Resol
         name, uid, gid, home = entry
     wanted = list(group_add)
     # most containers ask for none of this, and their group file need not be read
-    groups = parse_table(_read_inside(rootfs, "/etc/group"), 4) if user or wanted else []
+    groups = parse_table(read_inside(rootfs, "/etc/group"), 4) if user or wanted else []
     extra: list[int] = []
     if group:
         gid = _find_group(groups, group, "user")
@@ -104,7 +104,7 @@ def parse_table(content: bytes, columns: int) -> list[list[str]]:
     return rows
 
 
-def _read_inside(rootfs: str, path: str) -> bytes:
+def read_inside(rootfs: str, path: str) -> bytes:
     """Return the bytes of a file inside the root; empty when it is not there."""
     try:
         fd = open_inside(rootfs, path)

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         shm_size: int | str | None
         oom_score_adj: int | None
         log_driver: str | None  # k8s-file (also json-file, as podman does), none
-        log_opt: Mapping[str, str] | Iterable[str] | None  # path=, max-size=
+        log_opt: Mapping[str, str] | Iterable[str] | None  # path=, max-size=, max-file=
         pidfile: str | PathLike[str] | None
         conmon_pidfile: str | PathLike[str] | None
         cidfile: str | PathLike[str] | None
@@ -172,7 +172,8 @@ class ContainerConfig(Value):
     cgroup_manager: str = ""
     log_driver: str = ""  # "" is k8s-file
     log_path: str = ""
-    log_size_max: int = -1  # bytes; -1 is no limit
+    log_size_max: int = -1  # bytes; -1 and 0 are no limit
+    log_max_files: int = 1  # with log_size_max: how many of that size, the newest included
     pidfile: str = ""
     conmon_pidfile: str = ""
     cidfile: str = ""

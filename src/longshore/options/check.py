@@ -354,6 +354,8 @@ def _log(given: Mapping[str, Any]) -> dict[str, Any]:
             fields["log_path"] = n.writable_file(value, what)
         elif name == "max-size":
             fields["log_size_max"] = p.parse_size(value, what)
+        elif name == "max-file":
+            fields["log_max_files"] = p.integer(value, what, 1, 1000)
         elif name == "tag":
             raise HostUnsupported(
                 f"log_opt tag={value}", "conmon takes a tag only for journald, which is to come"
@@ -361,7 +363,8 @@ def _log(given: Mapping[str, Any]) -> dict[str, Any]:
         else:
             raise InvalidArgument(
                 f"log_opt: {name!r} is not known",
-                hint=p.nearest(name, ("path", "max-size")) or "path or max-size",
+                hint=p.nearest(name, ("path", "max-size", "max-file"))
+                or "path, max-size or max-file",
             )
     if driver == "none" and len(fields) > 1:
         raise InvalidArgument("log_opt: there is no log, because log_driver is none")

@@ -115,6 +115,8 @@ def check_sysctls(
                 hint=f"leave one of them out: the setting or {option}=host",
             )
         result[name] = text(value, f"{what} {name}")
+        if not value:
+            raise InvalidArgument(f"{what}: {name} has no value", hint=f"{name}=VALUE")
         if "\n" in value:
             raise InvalidArgument(f"{what}: the value of {name} contains a newline")
     return result

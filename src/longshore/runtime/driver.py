@@ -17,7 +17,7 @@ from longshore.errors import RuntimeFailed
 from longshore.linux.files import remove_tree
 from longshore.linux.mounts import mount_points, unmount
 from longshore.linux.procs import Call, Completed, clean_env, run
-from longshore.runtime.failures import explain
+from longshore.runtime.failures import explain, has_error
 from longshore.runtime.filters import FilterCache
 
 TYPE_CHECKING = False
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 # that it misses.
 _UNKNOWN = (
     r"does not exist"
-    r"|(?:error opening file `[^`]*/status`|cannot open directory '[^']*'): No such file"
+    r"|(?:error opening file `[^`]*/status`|cannot open directory ['`][^'`]*['`]): No such file"
 )
 _STATE_TIMEOUT = 10.0  # seconds
+EXEC = "run a process in"  # what an error says cannot be done
 
 
 class RuntimeState(Value):
@@ -46,7 +47,7 @@ class RuntimeState(Value):
 class Runtime:
     """One runtime binary with its state directory; ``name`` is what people call it."""
 
-    __slots__ = ("_filters", "_global", "_timeout", "name", "path", "state_dir")
+    __slots__ = ("_cache", "_filters", "_global", "_timeout", "name", "path", "state_dir")
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Runtime:
         ``timeout`` is in seconds, for each call: a runtime that hangs is killed then.
         """
         self._timeout = timeout
+        self._cache = cache_dir
         self._filters = FilterCache(cache_dir, path)
         self.name = name
         self.path = path
@@ -121,6 +123,41 @@ class Runtime:
             *command,
         )
 
+    def process_args(
+        self,
+        container_id: str,
+        process: str,
+        *,
+        pid_file: str,
+        cgroup: str = "",
+        preserve_fds: int = 0,
+    ) -> tuple[str, ...]:
+        """Run the process that a file describes (runtime-spec, "process") in a container.
+
+        ``cgroup`` is one below the container's own that exists already: crun 1.8 and runc 1.1 have
+        it, on cgroup v1 too; see `confines`.
+        """
+        return (
+            "exec",
+            f"--process={process}",
+            f"--pid-file={pid_file}",
+            *self.monitored_args(cgroup=cgroup, preserve_fds=preserve_fds),
+            container_id,
+        )
+
+    def monitored_args(self, *, cgroup: str = "", preserve_fds: int = 0) -> tuple[str, ...]:
+        """Return what conmon is to add to an `exec` that it runs; the rest it knows itself."""
+        return (
+            *([f"--cgroup={cgroup}"] if cgroup else []),
+            *([f"--preserve-fds={preserve_fds}"] if preserve_fds else []),
+        )
+
+    def confines(self) -> bool:
+        """Whether an exec can be given a cgroup of its own. Asks the binary when it is new."""
+        from longshore.runtime.features import takes_flag
+
+        return takes_flag(self.path, "exec", "--cgroup", cache_dir=self._cache)
+
     def checkpoint_args(
         self,
         container_id: str,
@@ -154,9 +191,13 @@ class Runtime:
 
     # calls
 
-    def start(self, container_id: str, *, log: str, env: Mapping[str, str] | None = None) -> None:
-        """Start a created container's program."""
-        self._call(self.start_args(container_id), "start", container_id, log=log, env=env)
+    def start(self, container_id: str, *, log: str, subject: str = "") -> None:
+        """Start a created container's program. ``subject`` is what an error is to call it.
+
+        The runtime's environment has no NOTIFY_SOCKET: with one crun 1.8 and runc 1.1 return when
+        the program has said READY=1, or has ended (measured).
+        """
+        self._call(self.start_args(container_id), "start", container_id, log=log, subject=subject)
 
     def state(self, container_id: str) -> RuntimeState | None:
         """Return what the runtime knows of a container; None when it knows nothing."""
@@ -166,12 +207,12 @@ class Runtime:
         if done.returncode != 0:
             if re.search(_UNKNOWN, done.words):
                 return None
-            raise self._failed(done, "state", container_id, None)
+            raise self._failed(done, "state", container_id[:12], None)
         try:
             data = json.loads(done.stdout)
             return RuntimeState(
                 status=str(data["status"]),
-                pid=int(data.get("pid", 0)),
+                pid=max(0, int(data.get("pid", 0))),  # runsc says -1
                 bundle=str(data.get("bundle", "")),
             )
         except (ValueError, KeyError, TypeError) as err:
@@ -197,7 +238,7 @@ class Runtime:
 
     def _deleted(self, done: Completed, container_id: str) -> None:
         if done.returncode != 0 and not re.search(_UNKNOWN, done.words):
-            raise self._failed(done, "delete", container_id, None)
+            raise self._failed(done, "delete", container_id[:12], None)
 
     def forget(self, container_id: str) -> None:
         """Remove what the runtime keeps of a container, without asking it.
@@ -216,6 +257,8 @@ class Runtime:
 
     def is_call(self, argv: Sequence[str], container_id: str) -> bool:
         """Whether a command line is a call of this runtime for a container."""
+        if argv and os.path.basename(argv[0]) == "env":  # conmon may run it through env(1)
+            return self.path in argv and container_id in argv
         return bool(argv) and argv[0] == self.path and container_id in argv
 
     def pause(self, container_id: str) -> None:
@@ -231,9 +274,30 @@ class Runtime:
         done = run([self.path, "--version"], timeout=10)
         return done.stdout.decode("utf-8", "replace").strip() or done.words
 
-    def failed(self, words: str, verb: str, subject: str, *, log: str | None) -> RuntimeFailed:
+    def failed(
+        self, words: str, verb: str, subject: str, *, log: str | None, program: str = ""
+    ) -> RuntimeFailed:
         """Turn what the runtime said (to conmon, say) into an error of the right class."""
-        return explain(self.name, verb, subject, words, log=_read_log(log))
+        return explain(self.name, verb, subject, words, log=_read_log(log), program=program)
+
+    def exec_failed(
+        self, subject: str, program: str, returncode: int, *, log: str, words: bytes
+    ) -> tuple[RuntimeFailed | None, str]:
+        """Tell whether the runtime could not run a program, from its exit code and its log.
+
+        Returns (error, ""), or (None, PATH) when the program at this path was not executed or has
+        itself printed ``words`` and nothing else: what runc 1.1 says when execve(2) fails goes to
+        the program's stderr and not to the log. (None, "") when the program ran.
+        """
+        said = _read_log(log) if returncode > 0 else ""
+        if has_error(said):
+            return explain(self.name, EXEC, subject, "", log=said, program=program), ""
+        late = re.fullmatch(rb"exec ([^\n]+): [^\n:]+\n", words) if returncode == 1 else None
+        return None, os.fsdecode(late[1]) if late is not None else ""
+
+    def argv(self, args: Sequence[str], log: str | None = None) -> list[str]:
+        """Return a whole command line, to be run by the caller."""
+        return self._argv(args, log)
 
     def _argv(self, args: Sequence[str], log: str | None) -> list[str]:
         return [self.path, *self.global_args(log), *args]
@@ -245,17 +309,15 @@ class Runtime:
         container_id: str,
         *,
         log: str | None = None,
-        env: Mapping[str, str] | None = None,
+        subject: str = "",
     ) -> None:
         argv = self._argv(args, log)
-        done = run(argv, env=clean_env(env), timeout=self._timeout)
+        done = run(argv, env=clean_env(), timeout=self._timeout)
         if done.returncode != 0:
-            raise self._failed(done, verb, container_id, log)
+            raise self._failed(done, verb, subject or container_id[:12], log)
 
-    def _failed(
-        self, done: Completed, verb: str, container_id: str, log: str | None
-    ) -> RuntimeFailed:
-        error = explain(self.name, verb, container_id[:12], done.words, log=_read_log(log))
+    def _failed(self, done: Completed, verb: str, subject: str, log: str | None) -> RuntimeFailed:
+        error = explain(self.name, verb, subject, done.words, log=_read_log(log))
         error.argv = done.argv
         error.returncode = done.returncode
         error.stdout = done.stdout.decode("utf-8", "replace")

@@ -31,6 +31,7 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
             r"|executable file not found in \$PATH"
             r'|exec: "[^"]*": stat [^:]*: no such file or directory'
             r"|^exec [^:]*: no such file or directory"
+            r"|^exec: No such file or directory"
             r"|exec container process .*: No such file or directory"
         ),
         ProgramNotFound,
@@ -39,12 +40,20 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
     (
         (
             r"^open executable: "
-            r'|exec: "[^"]*": (?:permission denied|exec format error|is a directory)'
+            r"|the path `[^`]*` (?:is not a regular file|exists but it is not executable)"
+            r'|exec: "[^"]*": (?:stat [^:]*: )?permission denied'
+            r'|exec: "[^"]*": (?:exec format error|is a directory)'
             r"|^exec [^:]*: (?:permission denied|exec format error)"
+            r"|^exec: (?:Permission denied|Exec format error)"
             r"|exec container process .*: (?:Exec format error|Permission denied)"
         ),
         ProgramNotExecutable,
         "check that the file is a program for this machine, and that its x bit is set",
+    ),
+    (
+        r"^chdir `|chdir to cwd",
+        RuntimeFailed,
+        "the working directory is looked up inside the container",
     ),
     (
         r"memory limit could be too low|unable to set memory limit",
@@ -69,20 +78,30 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
 )
 
 
-def explain(name: str, verb: str, subject: str, words: str, *, log: str = "") -> RuntimeFailed:
+def explain(
+    name: str, verb: str, subject: str, words: str, *, log: str = "", program: str = ""
+) -> RuntimeFailed:
     """Return the error for a runtime's failure.
 
     ``words`` is what it printed, or what conmon passed on; ``log`` is its JSON log, which is
-    preferred because it has the message alone. The first error in it wins.
+    preferred because it has the message alone. The first error in it wins. ``program`` is what was
+    to be executed: crun 1.8 does not name one that it cannot open.
     """
     said = _first_error(log) or _first_error(words) or words.strip() or "it said nothing"
     matching = (row[1:] for row in _TABLE if re.search(row[0], said))
     kind, hint = next(matching, (RuntimeFailed, None))
-    return kind(f"{name} could not {verb} container {subject}: {said}", hint=hint)
+    if program not in said and kind.exit_code in (126, 127):
+        said = f"{program!r}: {said}"
+    return kind(f"cannot {verb} container {subject}: {name}: {said}", hint=hint)
 
 
 # A line of runc's stderr without --log-format (logrus; Go quotes nearly as JSON does).
 _LOGFMT = r'level=error msg=("(?:[^"\\]|\\.)*")'
+
+
+def has_error(log: str) -> bool:
+    """Whether a runtime's log says that it has failed."""
+    return bool(_first_error(log))
 
 
 def _first_error(text: str) -> str:

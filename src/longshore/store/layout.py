@@ -4,32 +4,77 @@ from __future__ import annotations
 
 import os
 
-from longshore.linux.files import make_directory
+from longshore.errors import StoreError
+from longshore.linux.files import exposed, make_directory
 
 
 class Layout:
     """The two trees: ``root`` is durable, ``run`` is gone (or stale) after a reboot."""
 
-    __slots__ = ("cache", "containers", "exits", "names", "root", "run", "runtimes", "sockets")
+    __slots__ = (
+        "_vetted",
+        "cache",
+        "containers",
+        "events",
+        "exits",
+        "names",
+        "root",
+        "run",
+        "runtimes",
+        "supervisor",
+    )
 
     def __init__(self, root: str, run: str) -> None:
         self.root = root
         self.run = run
         self.containers = f"{root}/containers"
         self.names = f"{root}/names"
+        self.events = f"{root}/events"
         self.exits = f"{run}/exits"  # conmon's exit files, a directory a container
-        self.sockets = f"{run}/socket"
         self.runtimes = f"{run}/runtimes"  # the runtimes' own state (--root), one each
         self.cache = f"{run}/cache"
+        self.supervisor = f"{run}/supervisor.lock"  # held by the one that there is
+        self._vetted = False
 
     def prepare(self) -> None:
-        """Make what every container needs; existing is fine, failing names the path."""
-        for path in (self.root, self.run, self.containers, self.names, f"{self.root}/exits"):
-            make_directory(path, 0o700)
-        for path in (self.exits, self.sockets):
-            make_directory(path, 0o750)
-        make_directory(f"{self.run}/containers", 0o700)
-        make_directory(self.cache, 0o700)
+        """Make what every container needs; existing is fine. StoreError names what cannot be made.
+
+        Nothing is written where somebody else could change what is there: see `vet`.
+        """
+        private = (
+            self.containers, self.names, self.events, f"{self.root}/exits",
+            f"{self.run}/containers", self.cache,
+        )  # fmt: skip
+        self._vetted = False
+        self.vet()
+        try:
+            for path in (self.root, self.run):
+                make_directory(path, 0o700)
+            self.vet()
+            for path in private:
+                make_directory(path, 0o700)
+            make_directory(self.exits, 0o750)
+        except OSError as err:
+            raise StoreError(
+                f"cannot make the directory {err.filename}: {err.strerror}",
+                hint="--root and --runroot name others",
+            ) from err
+
+    def vet(self) -> None:
+        """Refuse directories that others could change: a record names programs that are run.
+
+        StoreError says whose they are. They are looked at once; `prepare` looks again.
+        """
+        if self._vetted:
+            return
+        for path, flag in ((self.root, "--root"), (self.run, "--runroot")):
+            why = exposed(path)
+            if why:
+                raise StoreError(
+                    f"Longshore does not use {path}: {why}",
+                    hint=f"remove it, or `chmod go-w` it if it is yours, or name another ({flag})",
+                )
+        self._vetted = os.path.isdir(self.root) and os.path.isdir(self.run)
 
     def paths(self, container_id: str) -> Paths:
         """Return the paths of one container."""
@@ -78,14 +123,6 @@ class Paths:
         return f"{self.home}/merged"
 
     @property
-    def shm(self) -> str:
-        return f"{self.run}/shm"
-
-    @property
-    def checkpoint(self) -> str:
-        return f"{self.home}/checkpoint"
-
-    @property
     def config(self) -> str:
         return f"{self.bundle}/config.json"
 
@@ -120,3 +157,66 @@ class Paths:
     @property
     def oom_file(self) -> str:
         return f"{self.bundle}/oom"
+
+    @property
+    def execs(self) -> str:
+        """The exec sessions: a directory each, which stays until it is forgotten."""
+        return f"{self.home}/execs"
+
+    @property
+    def live_execs(self) -> str:
+        """What sessions need while they live: a directory each, which goes when they are over."""
+        return f"{self.run}/execs"
+
+    def session(self, session_id: str) -> SessionPaths:
+        """Return the paths of one exec session."""
+        return SessionPaths(self, session_id)
+
+
+class SessionPaths:
+    """The paths of one exec session of a container (S23)."""
+
+    __slots__ = ("exit_file", "home", "run")
+
+    def __init__(self, container: Paths, session_id: str) -> None:
+        self.home = f"{container.execs}/{session_id}"
+        self.run = f"{container.live_execs}/{session_id}"
+        # conmon names it after the container; beside the record it outlives a reboot too
+        self.exit_file = f"{self.home}/{os.path.basename(container.home)}"
+
+    @property
+    def record(self) -> str:
+        return f"{self.home}/record.json"
+
+    @property
+    def lock(self) -> str:
+        return f"{self.home}/lock"
+
+    @property
+    def log(self) -> str:
+        return f"{self.home}/exec.log"
+
+    @property
+    def process(self) -> str:
+        """What the runtime is to run (the ``process`` object of the runtime-spec)."""
+        return f"{self.run}/process.json"
+
+    @property
+    def pidfile(self) -> str:
+        return f"{self.run}/pidfile"
+
+    @property
+    def conmon_pidfile(self) -> str:
+        return f"{self.run}/conmon.pid"
+
+    @property
+    def runtime_log(self) -> str:
+        return f"{self.run}/oci.log"
+
+    @property
+    def attach_socket(self) -> str:
+        return f"{self.run}/attach"
+
+    @property
+    def ctl_fifo(self) -> str:
+        return f"{self.run}/ctl"

@@ -6,12 +6,13 @@ engine. Reading takes no lock. A record that cannot be read disables one contain
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 
-from longshore._value import Value
-from longshore.errors import Busy, NameInUse, NoSuchContainer, RecordCorrupt, StoreError
+from longshore._value import Value, free_text, is_table
+from longshore.errors import Busy, InvalidArgument, NoSuchContainer, RecordCorrupt, StoreError
 from longshore.lifecycle import Status
 from longshore.linux.files import (
     create_exclusive,
@@ -21,20 +22,25 @@ from longshore.linux.files import (
     write_atomic,
 )
 from longshore.linux.locks import FileLock, LockBusy
-from longshore.linux.processes import ProcessId
+from longshore.linux.processes import ProcessId, is_alive
+from longshore.linux.steps import run
 from longshore.models import ExitInfo
 from longshore.options import ContainerConfig
+from longshore.store.names import Names, is_name, maker_of, staging_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
+    from longshore.linux.steps import Steps
     from longshore.store.layout import Layout
 
 FORMAT = 1  # of records on disk; a higher one was written by a newer Longshore
 KEPT_EXITS = 10  # in a record
 KEPT_EXIT_RECORDS = 10_000  # of removed containers
 KEPT_SECONDS = 3600.0
+# What keeps this process from reading, and says nothing about the record
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Run(Value):
@@ -44,6 +50,7 @@ class Run(Value):
         "actor": ProcessId.from_json,
         "monitor": ProcessId.from_json,
         "init": ProcessId.from_json,
+        "note": free_text,
     }
 
     number: int  # 1, 2, 3 …
@@ -59,6 +66,7 @@ class Run(Value):
     intent: str = ""
     intent_signal: int = 0
     note: str = ""  # what to say of its end
+    exit_mark: int | None = None  # a number that the event of its end is above
 
 
 class Record(Value):
@@ -69,6 +77,7 @@ class Record(Value):
         "status": Status,
         "run": Run.from_json,
         "exits": ExitInfo.from_json,
+        "error": free_text,
     }
 
     id: str
@@ -115,32 +124,37 @@ class Locked:
 class Store:
     """The records, names and exit records below one layout."""
 
-    __slots__ = ("layout",)
+    __slots__ = ("layout", "names")
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self.names = Names(self)
 
     # reading, without locks
 
     def ids(self) -> list[str]:
         """Return the ids of all containers, damaged ones too."""
+        self.layout.vet()
         return [name for name in _names(self.layout.containers) if len(name) == 64]
 
     def peek(self, container_id: str) -> Record:
         """Return the record as it is now. NoSuchContainer, or RecordCorrupt."""
+        self.layout.vet()
         path = self.layout.paths(container_id).record
-        data = read_file(path)
+        try:
+            data = read_file(path)
+        except OSError as err:
+            if err.errno in _OURS:
+                raise StoreError(f"cannot read the record {path}: {err.strerror}") from err
+            raise RecordCorrupt(path, f"it cannot be read: {err.strerror}") from err
         if data is None:
             raise NoSuchContainer(f"there is no container {container_id[:12]}")
         return _parse(data, path, container_id)
 
     def resolve(self, ref: str) -> str:
         """Return the id for a name, an id, or a beginning of an id that fits only one."""
-        try:
-            target = os.readlink(self.layout.name_link(ref)) if _is_name(ref) else ""
-        except (FileNotFoundError, NotADirectoryError, OSError):
-            target = ""
-        if target and os.path.exists(self.layout.paths(target).record):
+        target = self.names.holder(ref) if is_name(ref) else None
+        if target is not None:
             return target
         if ref and all(c in "0123456789abcdef" for c in ref):
             if len(ref) == 64:
@@ -155,7 +169,7 @@ class Store:
                         f"{ref!r} is the beginning of {len(found)} containers' ids",
                         hint="write more of the id: " + ", ".join(i[:16] for i in sorted(found)),
                     )
-        # The link is an index, not the truth: a removal that was cut short has taken it away.
+        # The link is an index, not the truth: it may have been lost.
         for container_id in self.ids():
             try:
                 if self.peek(container_id).name == ref:
@@ -169,68 +183,73 @@ class Store:
 
     def exit_record(self, container_id: str) -> ExitInfo | None:
         """Return the last exit of a container that was removed, while it is kept."""
-        data = read_file(self.layout.exit_record(container_id))
-        if data is None:
-            return None
         try:
+            data = read_file(self.layout.exit_record(container_id))
+            if data is None:
+                return None
             return ExitInfo.from_json(json.loads(data)["exit"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, RecursionError, IsADirectoryError):
             return None
 
     # changing
 
     def create(self, record: Record) -> None:
-        """Write a new container's record and take its name. NameInUse leaves nothing behind."""
+        """Write a new container's record and take its name. NameInUse leaves nothing behind.
+
+        InvalidArgument for a record that could not be read again.
+        """
         home = self.layout.paths(record.id).home
+        data = _bytes(record)
+        try:
+            _parse(data, home, record.id)
+        except RecordCorrupt as err:
+            raise InvalidArgument(f"container {record.name} cannot be kept: {err.why}") from err
         # Whole or not there: what a killed creation leaves is no container; `sweep` takes it away.
-        staging = f"{self.layout.containers}/.{os.getpid()}.{record.id}"
+        staging = f"{self.layout.containers}/{staging_name(record.id)}"
         try:
             os.mkdir(staging, 0o700)
             create_exclusive(f"{staging}/lock", b"")
-            self._write(record, f"{staging}/record.json")
+            _write(f"{staging}/record.json", data)
+            # The name first: a container that is there has it.
+            self.names.take(record.name, record.id)
             os.rename(staging, home)
-            # The name last: one that points to no record is a leftover and may be taken.
-            self._take_name(record.name, record.id)
         except BaseException:
-            remove_tree(staging)
-            remove_tree(home)
+            try:
+                self.names.give_back(record.name, record.id)
+            finally:
+                remove_tree(staging)
+                remove_tree(home)
             raise
 
     def sweep(self) -> None:
         """Take away what killed creations, renamings and removals left: nobody else looks at it."""
         for entry in _names(self.layout.containers):
-            pid = entry.partition(".")[2].partition(".")[0]
-            left_by_creation = pid.isdigit() and not os.path.exists(f"/proc/{pid}")
-            # a home comes with its record, and the record goes first
-            is_home = len(entry) == 64
-            left_by_removal = is_home and not os.path.exists(self.layout.paths(entry).record)
-            if left_by_creation or left_by_removal:
+            maker = maker_of(entry)
+            if maker is not None and not is_alive(maker):
                 remove_tree(f"{self.layout.containers}/{entry}")
-        for name in _names(self.layout.names):
-            if self._owner(name) is not None:
-                continue
-            try:
-                target = os.readlink(self.layout.name_link(name))
-            except OSError:
-                continue
-            try:
-                # a renaming has taken its new name already, and holds this lock
-                with self.lock_only(target, "sweep", time.monotonic()), self._names_guard("sweep"):
-                    if self._owner(name) is None:
-                        self._free_name(name, target)
-            except NoSuchContainer:
-                with self._names_guard("sweep"):
-                    if self._owner(name) is None:
-                        self._free_name(name, target)
-            except Busy:
-                continue
+            # a home comes with its record, and the record goes first
+            elif len(entry) == 64 and not os.path.exists(self.layout.paths(entry).record):
+                try:
+                    with self.lock_only(entry, "sweep", time.monotonic()):
+                        remove_tree(f"{self.layout.containers}/{entry}")
+                except NoSuchContainer:
+                    remove_tree(f"{self.layout.containers}/{entry}")
+                except Busy:
+                    continue  # its removal is under way
+        self.names.sweep()
 
     def locked(self, container_id: str, purpose: str, *, deadline: float | None = None) -> Locked:
         """Lock one container and read its record; use as ``with store.locked(…) as held:``.
 
         Busy at the deadline (`time.monotonic`), with the holder and since when.
         """
-        lock = self._lock(container_id, purpose, deadline)
+        return run(self.locked_steps(container_id, purpose, deadline=deadline))
+
+    def locked_steps(
+        self, container_id: str, purpose: str, *, deadline: float | None = None
+    ) -> Steps[Locked]:
+        """Do what `locked` does, in steps."""
+        lock = yield from self._lock_steps(container_id, purpose, deadline)
         try:
             return Locked(self, lock, self.peek(container_id))
         except BaseException:
@@ -239,19 +258,22 @@ class Store:
 
     def lock_only(self, container_id: str, purpose: str, deadline: float | None = None) -> FileLock:
         """Lock a container whose record may be damaged or missing; use it as `locked`."""
-        return self._lock(container_id, purpose, deadline)
+        return run(self._lock_steps(container_id, purpose, deadline))
 
-    def _lock(self, container_id: str, purpose: str, deadline: float | None) -> FileLock:
+    def _lock_steps(
+        self, container_id: str, purpose: str, deadline: float | None
+    ) -> Steps[FileLock]:
         paths = self.layout.paths(container_id)
         lock = FileLock(paths.lock, purpose=purpose, deadline=deadline)
         try:
             try:
-                return lock.__enter__()
+                yield from lock.take_steps()
             except FileNotFoundError:
                 if not os.path.exists(paths.record):  # the last thing of a container to go
                     raise
                 create_exclusive(paths.lock, b"")
-                return lock.__enter__()
+                yield from lock.take_steps()
+            return lock
         except (FileNotFoundError, FileExistsError) as err:
             raise NoSuchContainer(f"there is no container {container_id[:12]}") from err
         except LockBusy as err:
@@ -260,19 +282,7 @@ class Store:
 
     def write(self, record: Record) -> None:
         """Put a record on disk in one step. The caller holds the lock, or nobody knows it yet."""
-        self._write(record, self.layout.paths(record.id).record)
-
-    def _write(self, record: Record, path: str) -> None:
-        data = {"format": FORMAT, **record.to_json()}
-        try:
-            write_atomic(path, json.dumps(data).encode())
-        except FileNotFoundError:
-            raise
-        except OSError as err:
-            raise StoreError(
-                f"cannot write the record {path}: {err.strerror}",
-                hint="is the disk full, or the root directory read-only?",
-            ) from err
+        _write(self.layout.paths(record.id).record, _bytes(record))
 
     def rename(self, held: Locked, name: str) -> None:
         """Give a locked container another name, atomically: it is never without one."""
@@ -280,10 +290,10 @@ class Store:
         if name == old:
             return
         # Under the guard: until it is saved, the new name looks like a leftover to others.
-        with self._names_guard(f"take the name {name}"):
-            self._take_name_guarded(name, held.record.id)
+        with self.names.guard(f"take the name {name}"):
+            self.names.take_over(name, held.record.id)
             held.save(held.record.replace(config=held.record.config.replace(name=name)))
-            self._free_name(old, held.record.id)
+            self.names.let_go(old, held.record.id)
 
     def keep_exit(self, container_id: str, name: str, info: ExitInfo) -> None:
         """Keep an exit beyond its container; written before the container is removed."""
@@ -293,85 +303,24 @@ class Store:
             self._forget_exits()
 
     def remove(self, container_id: str, name: str | None) -> None:
-        """Forget a container: its name, then its record, then its files. The lock is held.
+        """Forget a container: its files, its record, then its name. The lock is held.
 
-        In this order a crash leaves a container that can be removed again, never a name that
-        cannot be used.
+        In this order a crash leaves a container that can be removed again, and that has its name,
+        or a link to nothing, which the next one who wants the name takes over.
         """
         paths = self.layout.paths(container_id)
         if name is None:
-            name = self._name_of(container_id)
-        if name is not None:
-            self._free_name(name, container_id)
-        remove_tree(paths.run)
-        remove_tree(paths.exit_dir)
-        for path in (paths.merged, paths.layer):
+            name = self.names.of(container_id)
+        if os.path.isdir(paths.execs):
+            from longshore.store.sessions import SessionStore  # few containers have any
+
+            SessionStore(self, container_id).keep_exits()
+        for path in (paths.run, paths.exit_dir, paths.merged, paths.layer):
             remove_tree(path)
         remove_file(paths.record)
+        if name is not None:
+            self.names.let_go(name, container_id)
         remove_tree(paths.home)
-
-    def _take_name(self, name: str, container_id: str) -> None:
-        try:
-            os.symlink(container_id, self.layout.name_link(name))
-            return
-        except FileExistsError:
-            pass
-        # Taken, or left over from a creation that was killed. Only this rare case has a lock.
-        with self._names_guard(f"take the name {name}"):
-            self._take_name_guarded(name, container_id)
-
-    def _names_guard(self, purpose: str) -> FileLock:
-        guard = f"{self.layout.root}/names.lock"
-        if not os.path.exists(guard):
-            try:
-                create_exclusive(guard, b"")
-            except FileExistsError:
-                pass
-        return FileLock(guard, purpose=purpose)
-
-    def _take_name_guarded(self, name: str, container_id: str) -> None:
-        link = self.layout.name_link(name)
-        owner = self._owner(name)
-        if owner is not None:
-            raise NameInUse(
-                f"the name {name!r} is in use by container {owner[:12]}",
-                hint=f"take another name, or remove it: `longshore rm {name}`",
-            )
-        remove_file(link)
-        try:
-            os.symlink(container_id, link)
-        except FileExistsError as err:
-            raise NameInUse(f"the name {name!r} was taken a moment ago") from err
-
-    def _owner(self, name: str) -> str | None:
-        """Return the container that really has a name: its record says so, or is damaged."""
-        try:
-            target = os.readlink(self.layout.name_link(name))
-        except OSError:
-            return None
-        try:
-            return target if self.peek(target).name == name else None
-        except NoSuchContainer:
-            return None
-        except RecordCorrupt:
-            return target
-
-    def _free_name(self, name: str, container_id: str) -> None:
-        link = self.layout.name_link(name)
-        try:
-            if os.readlink(link) == container_id:
-                remove_file(link)
-        except FileNotFoundError:
-            return
-
-    def _name_of(self, container_id: str) -> str | None:
-        for name in os.listdir(self.layout.names):
-            try:
-                if os.readlink(self.layout.name_link(name)) == container_id:
-                    return name
-            except OSError:
-                continue
-        return None
 
     def _forget_exits(self) -> None:
         kept: list[tuple[float, str]] = []
@@ -395,10 +344,6 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-def _is_name(ref: str) -> bool:
-    return bool(ref) and "/" not in ref and "\0" not in ref and not ref.startswith(".")
-
-
 def _describe(note: str) -> tuple[str, str]:
     pid, _, rest = note.partition(" ")
     since, _, purpose = rest.partition(" ")
@@ -409,26 +354,40 @@ def _describe(note: str) -> tuple[str, str]:
     return f"process {pid} ({purpose})", moment
 
 
-# What listings compute with, so that one odd record cannot spoil the list of all.
-_KINDS = (
-    ("created_ns", int), ("starts", int), ("name", str), ("error", str), ("exits", tuple),
-    ("config", ContainerConfig), ("status", Status),
-)  # fmt: skip
+def _bytes(record: Record) -> bytes:
+    return json.dumps({"format": FORMAT, **record.to_json()}).encode()
+
+
+def _write(path: str, data: bytes) -> None:
+    try:
+        write_atomic(path, data)
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        raise StoreError(
+            f"cannot write the record {path}: {err.strerror}",
+            hint="is the disk full, or the root directory read-only?",
+        ) from err
 
 
 def _parse(data: bytes, path: str, container_id: str) -> Record:
+    """Return a record of which every value is what it is declared to be, or RecordCorrupt."""
     try:
         raw: Any = json.loads(data)
-        if raw["format"] > FORMAT:
+        if not is_table(raw):
+            raise RecordCorrupt(path, "it is no object")
+        written_by = raw.pop("format", None)
+        if type(written_by) is not int or written_by < 1:
+            raise RecordCorrupt(path, f"its format is {written_by!r}")
+        if written_by > FORMAT:
             raise RecordCorrupt(
-                path, f"its format {raw['format']} is newer than this Longshore knows ({FORMAT})"
+                path, f"its format {written_by} is newer than this Longshore knows ({FORMAT})"
             )
         record = Record.from_json(raw)
-        if record.id != container_id:
-            raise RecordCorrupt(path, f"it is the record of {record.id!r}")
-        for name, kind in _KINDS:
-            if type(getattr(record, name)) is not kind:
-                raise RecordCorrupt(path, f"its {name} is {getattr(record, name)!r}")
-        return record
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+    except (ValueError, RecursionError) as err:
         raise RecordCorrupt(path, str(err) or type(err).__name__) from err
+    if record.id != container_id:
+        raise RecordCorrupt(path, f"it is the record of {record.id!r}")
+    if not is_name(record.name):
+        raise RecordCorrupt(path, f"{record.name!r} is not a name")
+    return record

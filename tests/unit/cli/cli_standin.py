@@ -40,6 +40,7 @@ class StandIn:
         self.asked: list[tuple[object, ...]] = []
         self.kept: dict[str, ExitInfo] = {}
         self.records: list[LogRecord] = []
+        self.records_of: dict[str, list[LogRecord]] = {}  # by container
         self.failure: LongshoreError | None = None  # of every start
         self.until: threading.Event | None = None  # what output goes on until
         self.dropped: set[int] = set()  # signals that pid 1 has no handler for
@@ -152,4 +153,4 @@ class StandInContainer:
 
     def logs(self, **how: object) -> list[LogRecord]:
         self._ask("logs", how)
-        return self._engine.records
+        return self._engine.records_of.get(self.name, self._engine.records)

@@ -252,8 +252,44 @@ def test_logs(shell: Shell, three: StandIn) -> None:
     named = shell("logs", "-n", "-t", "web").out
     assert named.startswith("web 2027-01-15T")
     assert named.count("web 2027") == 2
-    assert shell("logs", "-f", "web", "job").code == 125
     assert shell("logs", "nosuch", "web").code == 125
+
+
+def test_logs_of_several(shell: Shell, three: StandIn) -> None:
+    def piece(ms: int, data: bytes, stream: str = "stdout", *, partial: bool = False) -> LogRecord:
+        return LogRecord(stream=stream, time_ns=NOW + ms * 10**6, data=data, partial=partial)
+
+    three.records_of = {
+        "web": [piece(1, b"w1\n"), piece(3, b"w2 ", partial=True), piece(5, b"w2\n"),
+                piece(7, b"e\n", "stderr"), piece(9, b"no newline", partial=True)],
+        "job": [piece(2, b"j1\n"), piece(4, b"j2\n"), piece(99, b"j3\n")],
+    }  # fmt: skip
+    ids = {name: three.found[name].id[:12] for name in ("web", "job")}
+    lines = [("web", "w1"), ("job", "j1"), ("web", "w2 w2"), ("job", "j2"), ("web", "no newline"),
+             ("job", "j3")]  # fmt: skip
+    done = shell("logs", "web", "job")
+    assert done.out.splitlines() == [f"{ids[name]} {text}" for name, text in lines]
+    assert done.err == f"{ids['web']} e\n"
+    done = shell("logs", "--names", "--color", "web", "nosuch", "job")
+    colors = {"web": "\x1b[32mweb\x1b[0m", "job": "\x1b[33mjob\x1b[0m"}
+    assert done.out.splitlines() == [f"{colors[name]} {text}" for name, text in lines]
+    assert done.code == 125
+    for _ in range(5):
+        followed = shell("logs", "-f", "-n", "web", "job").out.splitlines()
+        assert sorted(followed) == sorted(f"{name} {text}" for name, text in lines)
+    stamped = shell("logs", "-n", "-t", "web", "job").out.splitlines()
+    assert stamped[2].startswith("web 2027-01-15T") and stamped[2].endswith(" w2 w2")
+
+
+def test_logs_say_what_is_missing(shell: Shell, three: StandIn) -> None:
+    three.records = [
+        LogRecord(stream="stdout", time_ns=NOW, data=b"a\n"),
+        LogRecord(stream="stdout", time_ns=NOW, data=b"", partial=True, gap=True),
+        LogRecord(stream="stdout", time_ns=NOW, data=b"z\n"),
+    ]
+    done = shell("logs", "-n", "-f", "web")
+    assert done.out == "web a\nweb z\n"
+    assert "is missing" in done.err
 
 
 def test_prune_asks(shell: Shell, three: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cli_standin import inspection
 
-from longshore import __version__
+from longshore import __version__, _log
 from longshore.cli import GROUPS, VERBS, load
 from longshore.errors import LongshoreError
 
@@ -157,6 +157,35 @@ def test_errors_are_safe_to_show(shell: Shell, monkeypatch: pytest.MonkeyPatch) 
     assert "Traceback" in shell("ps").err
     monkeypatch.delenv("LONGSHORE_DEBUG")
     assert "Traceback" in shell("--log-level", "debug", "ps").err
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("trace", ["debug", "warning"]),
+        ("debug", ["debug", "warning"]),
+        ("info", ["warning"]),
+        ("warn", ["warning"]),
+        ("warning", ["warning"]),
+        ("error", []),
+        ("fatal", []),
+        ("panic", []),
+    ],
+)
+def test_what_is_said_beside_the_work(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, level: str, shown: list[str]
+) -> None:
+    def speak() -> list[object]:
+        _log.debug("how\nit is\x1b done")
+        _log.warn("how\nit is\x1b done")
+        return []
+
+    monkeypatch.setattr(shell.engine, "inspect_all", speak)
+    lines = [f"longshore: {word}: how it is\\x1b done" for word in shown]
+    # before or behind the command, as podman has its global flags
+    for words in (["--log-level", level, "ps", "-q"], ["ps", "-q", "--log-level", level]):
+        assert shell(*words).err.splitlines() == lines
+    _log.warn("not to the command line, which has ended")
 
 
 def test_only_its_own_errors_are_caught(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

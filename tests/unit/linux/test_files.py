@@ -16,6 +16,7 @@ from hostkit import needs
 from longshore.linux import files
 from longshore.linux.files import (
     create_exclusive,
+    exposed,
     make_directory,
     read_file,
     remove_file,
@@ -31,11 +32,10 @@ def _mode(path: Path) -> int:
 # --- writing ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("durable", [False, True])
-def test_write_and_read(tmp_path: Path, durable: bool) -> None:
+def test_write_and_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for data in (b"", b"one", b"x" * 200_000):
-        write_atomic(str(path), data, durable=durable)
+        write_atomic(str(path), data)
         assert read_file(str(path)) == data
     assert os.listdir(tmp_path) == ["file"]
 
@@ -90,7 +90,7 @@ def test_writers_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("call", ["write", "fdatasync", "rename"])
+@pytest.mark.parametrize("call", ["write", "rename"])
 def test_a_failure_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -104,7 +104,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     with monkeypatch.context() as patch:
         patch.setattr(files.os, call, fail)
         with pytest.raises(OSError, match="No space left"):
-            write_atomic(str(path), b"new", durable=True)
+            write_atomic(str(path), b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
     assert os.listdir("/proc/self/fd") == descriptors
@@ -279,3 +279,22 @@ def test_a_mount_below_is_not_emptied(tmp_path: Path) -> None:
     assert (precious / "below/file").read_text() == "here"
     remove_tree(str(tree))  # the mounts went with their namespace
     assert not tree.exists()
+
+
+# --- who else could change it ------------------------------------------------------------------
+
+
+def test_what_is_exposed(tmp_path: Path) -> None:
+    path = tmp_path / "d"
+    assert exposed(str(path)) == "", "what is not there is made by us"
+    assert exposed(str(tmp_path / "d/e")) == ""
+    path.mkdir()
+    for mode, why in (
+        (0o700, ""),
+        (0o755, ""),
+        (0o775, "others than its owner can write to it"),
+        (0o757, "others than its owner can write to it"),
+        (0o1777, "others than its owner can write to it"),
+    ):
+        path.chmod(mode)
+        assert exposed(str(path)) == why

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from longshore.linux import locks
+from longshore.linux import inotify, locks
 from longshore.linux.locks import FileLock, Lease, LockBusy, is_locked
 
 LONG = 30.0  # seconds; only a failure waits that long
@@ -154,7 +154,7 @@ def test_a_waiter_wakes_when_a_holder_only_closes(path: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX)
         # Unlocked as our own do: a bare close in this process has nobody who could be watched
         # for its end.
-        release = threading.Timer(0.001, locks._let_go, [fd])
+        release = threading.Timer(0.001, locks._unlock, [fd])
         release.start()
         with FileLock(path, purpose="wait", deadline=_soon()):
             pass
@@ -265,15 +265,40 @@ def test_an_error_inside_lets_go(path: str) -> None:
 
 
 def test_no_descriptor_is_left(path: str) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(3):
+    inotify.descriptor()  # one a process, kept for good
+    before = set(os.listdir("/proc/self/fd"))
+    for deadline in (0.0, time.monotonic() + 0.02):
         with FileLock(path, purpose="x"), pytest.raises(LockBusy):
-            FileLock(path, purpose="y", deadline=0.0).__enter__()
-    deadline = time.monotonic() + 5  # inotify instances are closed on the side
-    while len(os.listdir("/proc/self/fd")) > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(os.listdir("/proc/self/fd")) <= before
+            FileLock(path, purpose="y", deadline=deadline).__enter__()
+    assert set(os.listdir("/proc/self/fd")) == before
     assert not locks._held
+
+
+def test_a_wait_in_steps_that_is_given_up(path: str) -> None:
+    """As an event loop waits: the steps say on what, and leave nothing when they are closed."""
+    inotify.descriptor()
+    before = set(os.listdir("/proc/self/fd"))
+    with FileLock(path, purpose="hold"):
+        steps = FileLock(path, purpose="give up").take_steps()
+        sleep = next(steps)
+        assert sleep.deadline is None
+        assert inotify.poll(sleep.fds, 0.0) == []
+        next(steps)  # too early does no harm
+        steps.close()
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert not locks._held
+
+
+def test_a_wait_in_steps_that_comes_to_its_end(path: str) -> None:
+    second = FileLock(path, purpose="second")
+    steps = second.take_steps()
+    with FileLock(path, purpose="first"):
+        sleep = next(steps)
+    assert inotify.poll(sleep.fds, None)
+    assert list(steps) == []
+    with second:
+        assert is_locked(path)
+    assert not is_locked(path)
 
 
 _FORK = """
@@ -313,6 +338,42 @@ say("ready")
 os.kill(pids[0], signal.SIGKILL)
 os.waitpid(pids[0], 0)
 """
+
+
+_FORK_WHILE_WAITING = """
+holder = FileLock(path, purpose="hold").__enter__()
+def wait():
+    with FileLock(path, purpose="wait"):
+        pass
+thread = threading.Thread(target=wait, daemon=True); thread.start()
+while len(locks._held) < 2:
+    time.sleep(0.001)
+pid = os.fork()
+if pid == 0:
+    for fd in range(1000):
+        try:
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                os._exit(3)
+        except OSError:
+            continue
+    # The parent's lock, closed here, may have given its number to one of our own.
+    other = path + ".other"
+    os.close(os.open(other, os.O_CREAT))
+    with FileLock(other, purpose="own") as own:
+        if own._fd != holder._fd:
+            os._exit(4)
+        holder.__exit__()
+        os._exit(0 if is_locked(other) else 5)
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+assert code == 0, code
+holder.__exit__()
+thread.join()
+say("ready")
+"""
+
+
+def test_a_fork_while_a_thread_waits(program: Program) -> None:
+    assert program(_FORK_WHILE_WAITING).wait() == 0
 
 
 def test_a_fork_in_another_thread_does_not_carry_the_lock_on(program: Program) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 import longshore
 from longshore.errors import Busy, NameInUse, NoSuchContainer, RecordCorrupt, StoreError
-from longshore.linux.locks import is_locked
+from longshore.linux.processes import identify
 from longshore.models import ExitInfo, ExitReason, Usage
 from longshore.options import ContainerConfig
 from longshore.store import Layout, Record, Store, records
@@ -35,6 +36,16 @@ def store(tmp_path: Path) -> Store:
     layout = Layout(str(tmp_path / "root"), str(tmp_path / "run"))
     layout.prepare()
     return Store(layout)
+
+
+def _is_locked(path: str) -> bool:
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(file, fcntl.LOCK_UN)
+        return False
 
 
 def _tree(top: str) -> set[str]:
@@ -61,7 +72,7 @@ def test_create_and_peek(store: Store) -> None:
     assert store.ids() == [A]
     assert store.peek(A) == make()
     assert os.readlink(store.layout.name_link("box")) == A
-    assert not is_locked(store.layout.paths(A).lock)
+    assert not _is_locked(store.layout.paths(A).lock)
 
 
 def test_what_is_no_container_is_not_listed(store: Store) -> None:
@@ -132,15 +143,23 @@ def test_what_killed_programs_left_is_swept_away(store: Store) -> None:
     store.create(make(A, "box"))
     store.create(make(B, "other"))
     Path(store.layout.paths(B).record).write_text("{")  # damaged is not left over
-    gone, own = 1 << 22, os.getpid()
-    for entry in (f".{gone}.{C}", f".{own}.{C}", "dd" * 32):
+    me = identify(os.getpid())
+    assert me is not None
+    own = f".{me.pid}.{me.start}.{C}"
+    # one whose pid is another's by now, and one whose directory somebody else made
+    reused, alien = f".{me.pid}.{me.start - 1}.{C}", ".lost+found"
+    for entry in (f".{1 << 22}.5.{C}", own, reused, alien, "dd" * 32):
         os.makedirs(f"{store.layout.containers}/{entry}/layer")
     os.symlink(C, store.layout.name_link("nobody"))
     os.symlink(A, store.layout.name_link("former"))
     store.sweep()
-    assert sorted(os.listdir(store.layout.containers)) == [f".{own}.{C}", A, B]
-    assert sorted(os.listdir(store.layout.names)) == ["box", "other"]
+    assert set(os.listdir(store.layout.containers)) == {own, alien, A, B}
+    assert sorted(os.listdir(store.layout.names)) == ["box", "nobody", "other"]
     assert store.resolve("box") == A
+    os.rename(f"{store.layout.containers}/{own}", f"{store.layout.containers}/{reused}")
+    store.sweep()
+    assert set(os.listdir(store.layout.containers)) == {alien, A, B}
+    assert sorted(os.listdir(store.layout.names)) == ["box", "other"]
 
 
 # --- names -------------------------------------------------------------------------------------
@@ -297,11 +316,11 @@ def test_a_record_is_changed_under_its_lock(store: Store) -> None:
     store.create(make())
     lock = store.layout.paths(A).lock
     with store.locked(A, "change it") as held:
-        assert is_locked(lock)
+        assert _is_locked(lock)
         held.save(held.record.replace(starts=1))
         assert held.record.starts == 1
         assert store.peek(A).starts == 1, "readers need no lock"
-    assert not is_locked(lock)
+    assert not _is_locked(lock)
 
 
 def test_busy_says_who_and_since_when(store: Store) -> None:
@@ -333,10 +352,10 @@ def test_a_damaged_record_lets_its_lock_go(store: Store) -> None:
     with pytest.raises(RecordCorrupt):
         store.locked(A, "x")
     lock = store.lock_only(A, "remove", time.monotonic())
-    assert is_locked(store.layout.paths(A).lock)
+    assert _is_locked(store.layout.paths(A).lock)
     with lock:  # as its removal does
-        assert is_locked(store.layout.paths(A).lock)
-    assert not is_locked(store.layout.paths(A).lock)
+        assert _is_locked(store.layout.paths(A).lock)
+    assert not _is_locked(store.layout.paths(A).lock)
 
 
 _COUNT = """

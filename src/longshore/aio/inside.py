@@ -1,0 +1,191 @@
+"""What is done inside a running container, for asyncio; see `longshore.engine.inside`."""
+
+from __future__ import annotations
+
+import time
+
+from longshore.aio.loop import call, call_or_undo, go_on, ready
+from longshore.engine import execs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from typing import IO, Any, Literal, Unpack
+
+    from longshore.aio.process import Process
+    from longshore.engine.capture import Capture
+    from longshore.engine.container import Container as SyncContainer
+    from longshore.models import ProcessInfo, RunResult, Stats
+    from longshore.options.execs import ExecOptions
+
+
+class Inside:
+    """The methods of `Container` that need it to run; a base class, not for use by itself."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _sync: SyncContainer
+
+    async def exec(
+        self,
+        command: Sequence[str],
+        *,
+        input: bytes | None = None,  # noqa: A002 - as subprocess.run names it
+        timeout: float | None = None,
+        check: bool = False,
+        max_output: int | None = None,
+        **options: Unpack[ExecOptions],
+    ) -> RunResult:
+        """Run a command in it to its end, and return both outputs and the `ExitInfo`.
+
+        Cancelled, the command is killed with all that it has begun, and gone when this returns. No
+        thread waits meanwhile.
+        """
+        box = self._sync
+
+        def undo(running: execs.Execution) -> None:
+            running.abandon()
+
+        running = await call_or_undo(
+            lambda: execs.Execution(
+                box._machinery,
+                box.id,
+                command,
+                options,
+                data=input,
+                timeout=timeout,
+                max_output=max_output,
+            ),
+            undo,
+        )
+        try:
+            if not await captured(running.capture, running.deadline):
+                await call(running.time_out)
+            return await call(running.finish, check=check)
+        except BaseException:
+            await call(running.abandon)
+            raise
+
+    async def popen(
+        self,
+        command: Sequence[str],
+        *,
+        stdin: bool | int = False,
+        stdout: bool | int = True,
+        stderr: bool | int | Literal["stdout"] = True,
+        text: bool = False,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        bufsize: int = -1,  # noqa: ARG002 - the stream keeps what it needs, and no more
+        detach: bool = False,
+        **options: Unpack[ExecOptions],
+    ) -> Process[Any]:
+        """Begin to run a command in it and return its live handle. RUNNING → RUNNING.
+
+        Cancelled, the command is killed, and gone when this returns.
+        """
+        from longshore.aio.process import Process
+
+        box = self._sync
+
+        def begin() -> Any:
+            return execs.begin(
+                box._machinery,
+                box.id,
+                command,
+                options,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                bufsize=0,
+                detach=detach,
+            )
+
+        def undo(process: Any) -> None:
+            with process:
+                process.kill()
+
+        made = await call_or_undo(begin, undo)
+        return Process(made, (encoding, errors) if text else None)
+
+    async def execs(self) -> list[Process[bytes]]:
+        """Return its exec sessions, the oldest first."""
+        from longshore.aio.process import Process
+
+        return [Process(one, None) for one in await call(self._sync.execs)]
+
+    async def get_exec(
+        self, ref: str, *, text: bool = False, encoding: str = "utf-8", errors: str = "strict"
+    ) -> Process[Any]:
+        """Find an exec session by its id or the beginning of it, whoever has started it."""
+        from longshore.aio.process import Process
+
+        found = await call(self._sync.get_exec, ref)
+        return Process(found, (encoding, errors) if text else None)
+
+    async def top(self) -> list[ProcessInfo]:
+        """Return every process of it, those of execs too, by pid. RUNNING or PAUSED."""
+        return await call(self._sync.top)
+
+    async def stats(self) -> Stats:
+        """Measure what it uses at this moment. RUNNING or PAUSED; takes no lock."""
+        return await call(self._sync.stats)
+
+    async def copy_in(
+        self,
+        source: str | os.PathLike[str] | IO[bytes],
+        target: str | os.PathLike[str],
+        *,
+        keep_owner: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Copy a file or directory of the host into it. Cancelled, the copying goes on."""
+        await go_on(self._sync.copy_in, source, target, keep_owner=keep_owner, overwrite=overwrite)
+
+    async def copy_out(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str] | IO[bytes],
+        *,
+        keep_owner: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Copy a file or directory of it to the host. Cancelled, the copying goes on."""
+        await go_on(self._sync.copy_out, source, target, keep_owner=keep_owner, overwrite=overwrite)
+
+    async def copy_to(
+        self,
+        source: str | os.PathLike[str],
+        other: Inside,
+        target: str | os.PathLike[str],
+        *,
+        keep_owner: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Copy a file or directory of it into another container. Cancelled, it goes on."""
+        await go_on(
+            self._sync.copy_to,
+            source,
+            other._sync,
+            target,
+            keep_owner=keep_owner,
+            overwrite=overwrite,
+        )
+
+
+async def captured(capture: Capture, deadline: float | None = None) -> bool:
+    """Do what `Capture.run` does, asleep in the event loop."""
+    try:
+        while not capture.step():
+            readers, writers, until = capture.interests()
+            if deadline is not None:
+                if time.monotonic() >= deadline:
+                    return False
+                until = deadline if until is None else min(until, deadline)
+            if not await ready(readers, writers, until=until):
+                await call(capture.look)
+        return True
+    finally:
+        capture.forget()

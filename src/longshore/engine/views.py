@@ -1,0 +1,185 @@
+"""A container's file system as its programs see it, running or not.
+
+What runs is seen through its first process. What does not run gets a mount namespace of its own
+for as long as it is looked at: its copy-on-write root and its volumes are mounted there and nowhere
+else, and the kernel takes all of it away with the last descriptor, whatever happens to us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import stat
+import threading
+
+from longshore.engine import finishing
+from longshore.engine.observe import look
+from longshore.errors import LongshoreError
+from longshore.lifecycle import Status
+from longshore.linux.libc import call
+from longshore.linux.mounts import mount
+from longshore.linux.processes import is_alive
+from longshore.linux.rooted import Rooted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from longshore.engine.machinery import Machinery
+    from longshore.linux.processes import ProcessId
+    from longshore.models import Mount
+    from longshore.store import Record
+    from longshore.store.records import Locked
+
+_CLONE_NEWNS = 0x20000
+_RDONLY, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 32, 4096, 16384, 1 << 18  # sys/mount.h
+_LIVE = (Status.INITIALIZED, Status.RUNNING, Status.PAUSED)
+
+
+class View:
+    """The root of a container, and its record as it was when it was opened."""
+
+    __slots__ = ("record", "root")
+
+    def __init__(self, root: Rooted, record: Record) -> None:
+        self.root = root
+        self.record = record
+
+    @property
+    def name(self) -> str:
+        """The name of the container."""
+        return self.record.name
+
+    def owner(self, user: str | None = None) -> tuple[int, int]:
+        """Return the uid and gid of a user of the container, by default the one it runs as."""
+        from longshore.oci.users import resolve_user
+
+        who = self.record.config.user if user is None else user
+        found = resolve_user(f"/proc/self/fd/{self.root.fd}", who)
+        return found.uid, found.gid
+
+
+@contextlib.contextmanager
+def opened(
+    machinery: Machinery, container_id: str, purpose: str, paths: Sequence[str] = ()
+) -> Generator[View]:
+    """Open a container's file system. Its status stays as it is, but STOPPED → EXITED.
+
+    One that does not run is locked meanwhile. ``paths`` are those that are asked for: the places
+    of volumes that they are below are made if they are missing, as a start would.
+    """
+    while True:
+        record = machinery.store.peek(container_id)
+        root = _of_process(look(machinery, record).init)
+        if root is not None:
+            with root:
+                yield View(root, record)
+            return
+        with finishing.settled(machinery, container_id, purpose) as held:
+            if held.record.status is Status.STOPPED:
+                finishing.cleanup(machinery, held)
+            if held.record.status not in _LIVE:  # else it was started meanwhile
+                with _at_rest(machinery, held, paths) as root:
+                    yield View(root, held.record)
+                return
+
+
+def _of_process(init: ProcessId | None) -> Rooted | None:
+    """Return what exactly this process has as /; None when it has ended."""
+    if init is None:
+        return None
+    fds: list[int] = []
+    try:
+        fds.append(os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        # it keeps the mounts when the last process of the container ends meanwhile
+        fds.append(os.open(f"/proc/{init.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
+        if is_alive(init):
+            return Rooted(fds[0], fds[1:])
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    for fd in fds:
+        os.close(fd)
+    return None
+
+
+def _at_rest(machinery: Machinery, held: Locked, paths: Sequence[str]) -> Rooted:
+    """Return the root of a container that does not run. Its lock is held."""
+    roots: list[Rooted] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            roots.append(_mounted(machinery, held, paths))
+        except BaseException as err:
+            errors.append(err)
+
+    # unshare(2) is for one thread; the namespace outlives it by its descriptor
+    thread = threading.Thread(target=work, name="mounting a container's files")
+    thread.start()
+    thread.join()
+    for error in errors:
+        if isinstance(error, OSError):
+            raise LongshoreError(
+                f"cannot mount the files of container {held.record.name}: {error}"
+            ) from error
+        raise error
+    return roots[0]
+
+
+def _mounted(machinery: Machinery, held: Locked, paths: Sequence[str]) -> Rooted:
+    from longshore.engine.starting import mount_root
+
+    call("unshare", _CLONE_NEWNS)
+    mount("none", "/", "none", _REC | _PRIVATE)
+    path = mount_root(machinery, held)
+    root = Rooted(
+        os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),
+        [os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)],
+    )
+    try:
+        volumes = held.record.config.mounts
+        for volume in sorted(volumes, key=lambda one: one.target.count("/")):
+            try:
+                _put(root, volume, any(_is_below(path, volume.target) for path in paths))
+            except OSError as err:
+                raise LongshoreError(
+                    f"cannot mount {volume.source} on {volume.target} "
+                    f"of container {held.record.name}: {err.strerror}"
+                ) from err
+    except BaseException:
+        root.__exit__()
+        raise
+    return root
+
+
+def _is_below(path: str, top: str) -> bool:
+    return f"{posixpath.normpath('/' + path.lstrip('/'))}/".startswith(f"{top}/")
+
+
+def _put(root: Rooted, volume: Mount, wanted: bool) -> None:
+    """Mount one volume. What has no content while nothing runs becomes empty and read-only."""
+    try:
+        place = root.open(volume.target, os.O_PATH)
+    except FileNotFoundError:
+        if not wanted:
+            return
+        if volume.type == "bind" and not stat.S_ISDIR(os.stat(volume.source).st_mode):
+            os.close(root.make_directories(posixpath.dirname(volume.target)))
+            place = root.open(volume.target, os.O_WRONLY | os.O_CREAT, 0o644)
+        else:
+            place = root.make_directories(volume.target)
+    try:
+        if volume.type == "bind":
+            flags = _BIND if "bind" in volume.options else _BIND | _REC
+            mount(volume.source, f"/proc/self/fd/{place}", "none", flags)
+        else:
+            mount("none", f"/proc/self/fd/{place}", "tmpfs", _RDONLY, "size=4k")
+    finally:
+        os.close(place)
+    if volume.type == "bind" and "ro" in volume.options:
+        place = root.open(volume.target, os.O_PATH)  # now what is mounted there
+        try:
+            mount("none", f"/proc/self/fd/{place}", "none", _REMOUNT | _BIND | _RDONLY)
+        finally:
+            os.close(place)

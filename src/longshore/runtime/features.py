@@ -1,0 +1,49 @@
+"""What a runtime binary can do, learned by asking it, once for each binary."""
+
+from __future__ import annotations
+
+import binascii
+import json
+import os
+import re
+
+from longshore.linux.files import make_directory, read_file, write_atomic
+from longshore.linux.procs import run
+
+_TIMEOUT = 10.0  # seconds
+_known: dict[str, bool] = {}  # of this process; what other processes learned is in the cache
+
+
+def takes_flag(binary: str, verb: str, flag: str, *, cache_dir: str) -> bool:
+    """Whether a runtime's verb has a flag, by its own ``--help``; "" is a program without verbs.
+
+    The answer is kept for this binary (path, inode, size, time) in ``cache_dir``; a cache that
+    cannot be written costs time and nothing else.
+    """
+    try:
+        info = os.stat(binary)
+    except OSError:
+        return False  # running it says why
+    identity = [binary, info.st_ino, info.st_size, info.st_mtime_ns, verb, flag]
+    key = json.dumps(identity)
+    known = _known.get(key)
+    if known is not None:
+        return known
+    path = f"{cache_dir}/flag-{binascii.crc32(key.encode()):08x}"
+    kept, _, answer = (read_file(path) or b"").partition(b"\0")
+    if kept == key.encode():  # another binary's checksum can be the same
+        found = answer == b"1"
+    else:
+        found = _ask(binary, verb, flag)
+        try:
+            make_directory(cache_dir)
+            write_atomic(path, key.encode() + b"\0" + (b"1" if found else b"0"))
+        except OSError:
+            pass
+    _known[key] = found
+    return found
+
+
+def _ask(binary: str, verb: str, flag: str) -> bool:
+    done = run([binary, *([verb] if verb else []), "--help"], timeout=_TIMEOUT)
+    return bool(re.search(rb"(?<![\w-])" + re.escape(flag.encode()) + rb"(?![\w-])", done.stdout))
