@@ -326,3 +326,40 @@ def test_events_end_when_they_are_closed(go: Any, face: aio.Engine, busybox_root
         events.close()
 
     go(main())
+
+
+def test_attach(go: Any, face: aio.Engine, busybox_rootfs: Path) -> None:
+    async def main() -> None:
+        box = await face.create(
+            command=["sh", "-c", "echo hello; cat; echo bye"],
+            rootfs=busybox_rootfs,
+            interactive=True,
+        )
+        async with await box.attach(stdin=True, start=True) as attached:
+            assert await anext(attached) == ("stdout", b"hello\n")
+            waiting = asyncio.create_task(anext(attached))
+            await asyncio.sleep(0.1)
+            waiting.cancel()  # loses nothing
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+            await attached.write(b"there")
+            await attached.close_stdin()
+            rest = b"".join([data async for _, data in attached])
+            assert rest == b"therebye\n"
+        assert (await box.wait(30)).ok
+
+    go(main())
+
+
+def test_files(go: Any, face: aio.Engine, busybox_rootfs: Path, tmp_path: Path) -> None:
+    async def main() -> None:
+        box = await face.create(command=["sh", "-c", SLEEP], rootfs=busybox_rootfs)
+        await box.start()
+        await box.write_file("/tmp-file", b"data", mode=0o600)
+        assert await box.read_file("/tmp-file") == b"data"
+        await box.copy_out("/tmp-file", tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == b"data"
+        await box.copy_in(tmp_path / "out", "/again")
+        assert (await box.exec(["cat", "/again"])).stdout == b"data"
+
+    go(main())

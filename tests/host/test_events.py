@@ -98,6 +98,7 @@ class Reader:
 
     def __init__(self, engine: Engine, path: Path) -> None:
         settings = engine.settings
+        self._engine = engine
         self._path = path
         self._argv = [
             str(Path(sys.executable).with_name("longshore")),
@@ -133,10 +134,15 @@ class Reader:
             lines = [line.split() for line in whole.splitlines()]
             self.seen += [(int(seq), action) for seq, action in lines]
 
+    def await_said(self, event: Event) -> None:
+        said = f"{event.seq} {event.action}\n".encode()
+        eventually(lambda: said in self._path.read_bytes())
+
     def kill(self) -> None:
-        """Kill it once it has said something, and let another go on."""
-        before = len(self.seen)
-        eventually(lambda: self._path.read_bytes().count(b"\n") > 0 or before == 0)
+        """Kill it once it has said all that there is, and let another go on."""
+        for last in told(self._engine)[-1:]:
+            if not self.seen or self.seen[-1][0] < last.seq:
+                self.await_said(last)
         self._end()
         self._begin()
 
@@ -146,10 +152,7 @@ def test_events_resume(engine: Engine, busybox_rootfs: Path, short_tmp: Path) ->
     twice: each goes on after the number that the one before has said last."""
     with Reader(engine, short_tmp / "said") as reader:
         live(engine, busybox_rootfs, reader.kill)
-        last = told(engine)[-1].seq
-        # the last of them has to come to the end
-        said = f"{last} remove\n".encode()
-        eventually(lambda: said in (short_tmp / "said").read_bytes())
+        reader.await_said(told(engine)[-1])
     assert reader.seen == [(one.seq, one.action) for one in told(engine)]
     assert [action for _, action in reader.seen] == LIFE
     assert reader.lives > 10
@@ -175,9 +178,9 @@ def test_a_reader_that_is_killed_anywhere(
         finally:
             stop.set()
             killer.join()
-        last = f"{told(engine)[-1].seq} remove\n".encode()
-        if reader.seen[-1:] != [(told(engine)[-1].seq, "remove")]:
-            eventually(lambda: last in (short_tmp / "said").read_bytes())
+        last = told(engine)[-1]
+        if reader.seen[-1][0] < last.seq:
+            reader.await_said(last)
     assert reader.seen == [(one.seq, one.action) for one in told(engine)]
     assert [action for _, action in reader.seen] == LIFE * 3
 
@@ -265,6 +268,16 @@ def test_a_start_that_was_cut_short(engine: Engine, busybox_rootfs: Path) -> Non
     assert actions(engine) == ["create", "init"]
     box.stop(0)
     assert actions(engine)[:5] == ["create", "init", "start", "stop", "died"]
+    box.remove(force=True)
+
+
+def test_who_attaches_is_told_of(engine: Engine, busybox_rootfs: Path) -> None:
+    box = started(engine, busybox_rootfs, "read x; echo $x", interactive=True)
+    with box.attach(stdin=True) as attachment:
+        attachment.write(b"hi\n")
+        assert [data for _, data in attachment] == [b"hi\n"]
+    box.wait(30)
+    assert actions(engine)[:5] == ["create", "init", "start", "attach", "died"]
     box.remove(force=True)
 
 

@@ -305,3 +305,18 @@ def test_logs_of_several_are_followed(
     assert {line.split()[0] for line in merged} == {box.id[:12] for box in boxes}
     for box in boxes:
         box.remove()
+
+
+def test_the_log_of_an_exec_session(
+    engine: Engine, dirs: tuple[Path, Path], busybox_rootfs: Path
+) -> None:
+    box = started(engine, busybox_rootfs, "sleep 1000", log_opt=OPTIONS)
+    script = f"while [ ! -e /go ]; do usleep 10000; done; {COUNT}"
+    process = box.popen(["sh", "-c", script], detach=True)
+    (busybox_rootfs / "go").touch()
+    seen = process.stdout.read()
+    process.wait(30)
+    assert seen == numbers(LINES)
+    assert 2 < len([*dirs[0].glob("containers/*/execs/*/exec.log*")])
+    box.remove(force=True)
+    eventually(lambda: gone(dirs), 1.0)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from longshore import Container, Engine, Process, aio
+from longshore.aio import attachment, container
+from longshore.engine.attachment import Attachment
 from longshore.engine.container import Attendance
 from longshore.engine.eventstream import EventStream
 
@@ -63,5 +65,6 @@ def test_everything_says_what_it_does() -> None:
 
 
 def test_the_streams_are_there() -> None:
-    assert public(EventStream) - public(aio.container.EventStream) == {"advance", "end"}
-    assert public(Attendance) - public(aio.container.Attendance) == {"begin", "release"}
+    assert public(EventStream) - public(container.EventStream) == {"advance", "end"}
+    assert public(Attachment) - public(attachment.Attachment) == {"steps"}
+    assert public(Attendance) - public(container.Attendance) == {"begin", "release"}

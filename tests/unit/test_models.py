@@ -12,8 +12,10 @@ from longshore import models
 from longshore._value import Value
 from longshore.models import (
     Device,
+    Event,
     ExitInfo,
     ExitReason,
+    Gap,
     LogRecord,
     Mount,
     RunResult,
@@ -33,6 +35,11 @@ SAMPLES: list[Value] = [
     Mount(type="bind", target="/a", source="/b", options=("ro", "nosuid")),
     Ulimit(name="RLIMIT_NOFILE", soft=1, hard=-1),
     Device(source="/dev/null", target="/dev/zero"),
+    Event(
+        seq=1, time_ns=MOMENT, type="container", action="died", id="ab", name="box", exit_code=3,
+        labels={"a": "b"}, attributes={"reason": "exited"},
+    ),
+    Gap(start=0, end=10),
 ]  # fmt: skip
 
 

@@ -20,7 +20,9 @@ from longshore.linux.inotify import poll
 from longshore.linux.locks import FileLock, is_locked
 from longshore.linux.processes import ProcessId, boot_id, identify
 from longshore.options import ContainerConfig
+from longshore.options.execs import ExecConfig
 from longshore.store import Record, Run
+from longshore.store.sessions import SessionRecord, SessionStore
 
 PACKAGE = str(Path(longshore.__file__).parent.parent)
 ID = "ab" * 32
@@ -67,7 +69,36 @@ def test_who_is_looked_after(machinery: Machinery) -> None:
     damaged = Path(machinery.paths(boxes[0].id).home).with_name("f" * 64)
     damaged.mkdir()
     (damaged / "record.json").write_text('{"log_size_max"')
-    assert supervisor._wanted(machinery) == {own(): boxes[0]}
+    paths = machinery.paths(boxes[0].id)
+    task = supervisor._Task(path=paths.log, ctl=paths.ctl_fifo, limit=1000, files=3)
+    assert supervisor._wanted(machinery) == {own(): task}
+
+
+def test_exec_sessions_are_looked_after_too(
+    machinery: Machinery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = record(1, log_path=str(tmp_path / "log"))
+    machinery.store.create(box)
+    store = SessionStore(machinery.store, box.id)
+    other = identify(os.getppid())
+    for number, (monitor, boot) in enumerate([(other, boot_id()), (own(), "another"), (None, "")]):
+        session = SessionRecord(
+            id=f"{number:064x}",
+            config=ExecConfig(command=("sh",)),
+            run=1,
+            boot_id=boot,
+            cgroup="/x",
+            created_ns=1,
+            monitor=monitor,
+        )
+        store.create(session)
+        os.makedirs(store.paths(session.id).run)
+    found = supervisor._wanted(machinery)
+    assert {task.path for task in found.values()} == {
+        box.config.log_path,
+        store.paths("0" * 64).log,
+    }
+    assert {(task.limit, task.files) for task in found.values()} == {(1000, 3)}
 
 
 class Spawned:
@@ -157,10 +188,10 @@ def test_who_comes_while_it_lets_go_is_not_forgotten(
 ) -> None:
     """The starter found the lock held, and does nothing more; so the other looks once more."""
     path = machinery.layout.supervisor
-    looks = iter([{own(): record()}, {}])
+    looks = iter([{own(): supervisor._Task(path="/l", ctl="/c", limit=1, files=1)}, {}])
     served = []
 
-    def wanted(_: Machinery) -> dict[ProcessId, Record]:
+    def wanted(_: Machinery) -> dict[ProcessId, supervisor._Task]:
         assert not is_locked(path), "or a starter could still find it held"
         return next(looks)
 
@@ -192,6 +223,7 @@ class Conmon:
         os.mkfifo(self.ctl)
         self.fd = os.open(self.ctl, os.O_RDWR | os.O_NONBLOCK)
         self.file = self.path.open("ab", buffering=0)
+        self.task = supervisor._Task(path=str(self.path), ctl=self.ctl, limit=100, files=3)
 
     def asked(self) -> bool:
         try:
@@ -218,7 +250,7 @@ def conmon(tmp_path: Path) -> Iterator[Conmon]:
 
 
 def test_a_log_is_rotated_when_it_is_too_large(conmon: Conmon) -> None:
-    log = supervisor._Log(str(conmon.path), conmon.ctl, own(), limit=100, files=3)
+    log = supervisor._Log(conmon.task, own())
 
     def woken() -> bool:
         return bool(poll([log.watch.fileno()], 0.0)) and bool(log.watch.take())
@@ -249,7 +281,7 @@ def test_a_log_is_rotated_when_it_is_too_large(conmon: Conmon) -> None:
 
 def test_a_rotation_that_another_has_begun(conmon: Conmon) -> None:
     conmon.path.rename(conmon.path.with_name("ctr.log.1"))
-    log = supervisor._Log(str(conmon.path), conmon.ctl, own(), limit=100, files=3)
+    log = supervisor._Log(conmon.task, own())
     assert conmon.asked()
     log.close()
 

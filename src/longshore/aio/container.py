@@ -61,7 +61,9 @@ class Container(Inside):
         """Its status now, computed from facts: ``await box.status``."""
         return call(lambda: self._sync.status)
 
-    async def start(self, *, trace: Trace = UNTRACED) -> None:
+    async def start(
+        self, *, console_size: tuple[int, int] | None = None, trace: Trace = UNTRACED
+    ) -> None:
         """Start it; when this returns its program has begun. CREATED, STOPPED, EXITED → RUNNING.
 
         Cancelled, the start is finished and then taken back: what it has begun is killed.
@@ -76,7 +78,7 @@ class Container(Inside):
             from longshore.lifecycle import Status
 
             before = self._sync.status
-            self._sync.start(trace=trace)
+            self._sync.start(console_size=console_size, trace=trace)
             return before is not Status.RUNNING
 
         await call_or_undo(start, undo)

@@ -6,6 +6,7 @@ import time
 
 from longshore.aio.loop import call, call_or_undo, go_on, ready
 from longshore.engine import execs
+from longshore.engine.trace import UNTRACED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import IO, Any, Literal, Unpack
 
+    from longshore.aio.attachment import Attachment
     from longshore.aio.process import Process
     from longshore.engine.capture import Capture
     from longshore.engine.container import Container as SyncContainer
+    from longshore.engine.trace import Trace
     from longshore.models import ProcessInfo, RunResult, Stats
     from longshore.options.execs import ExecOptions
 
@@ -132,6 +135,62 @@ class Inside:
     async def stats(self) -> Stats:
         """Measure what it uses at this moment. RUNNING or PAUSED; takes no lock."""
         return await call(self._sync.stats)
+
+    async def attach(
+        self,
+        *,
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        logs: bool = False,
+        when_full: Literal["drop", "block"] = "drop",
+        buffer: int = 1 << 20,
+        start: bool = False,
+        console_size: tuple[int, int] | None = None,
+        trace: Trace = UNTRACED,
+    ) -> Attachment:
+        """Attach to it: iterate over what it prints from now on, to its end; write its input.
+
+        Cancelled, nobody is attached; a container that was to be started by it may have begun.
+        """
+        from longshore.aio.attachment import Attachment
+
+        box = self._sync
+        return Attachment(
+            await call_or_undo(
+                lambda: box.attach(
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    logs=logs,
+                    when_full=when_full,
+                    buffer=buffer,
+                    start=start,
+                    console_size=console_size,
+                    trace=trace,
+                ),
+                lambda attached: attached.close(),
+            )
+        )
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal; its program is told by SIGWINCH."""
+        await call(self._sync.resize, rows, columns)
+
+    async def read_file(self, path: str | os.PathLike[str]) -> bytes:
+        """Return the bytes of a regular file in it, whether it runs or not."""
+        return await call(self._sync.read_file, path)
+
+    async def write_file(
+        self,
+        path: str | os.PathLike[str],
+        data: bytes,
+        *,
+        mode: int | None = None,
+        user: str | None = None,
+    ) -> None:
+        """Put a file into it in one step. Cancelled, it is done all the same."""
+        await call(self._sync.write_file, path, data, mode=mode, user=user)
 
     async def copy_in(
         self,

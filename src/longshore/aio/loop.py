@@ -129,7 +129,7 @@ async def _settled(future: asyncio.Future[_T]) -> None:
 
 async def take(steps: Steps[_T]) -> _T:
     """Take all steps and return what they lead to. Cancelled, it lets go at once."""
-    stepping = _Stepping(steps)
+    stepping = Stepping(steps)
     try:
         while True:
             found = await stepping.next()
@@ -144,7 +144,7 @@ async def take(steps: Steps[_T]) -> _T:
 
 async def taken(steps: Generator[Sleep | _T]) -> AsyncGenerator[_T]:
     """Yield what steps have found on their way."""
-    stepping = _Stepping(steps)
+    stepping = Stepping(steps)
     try:
         while (found := await stepping.next()) is not None:
             if isinstance(found, Sleep):
@@ -155,23 +155,30 @@ async def taken(steps: Generator[Sleep | _T]) -> AsyncGenerator[_T]:
         await stepping.close()
 
 
-class _Stepping:
-    """A generator whose steps are taken by threads, one at a time."""
+class Stepping:
+    """A generator whose steps are taken by threads, one by one. Cancelling loses none of them."""
+
+    __slots__ = ("_over", "_steps", "_taken", "result")
 
     def __init__(self, steps: Generator[Any, None, Any]) -> None:
         self._steps = steps
+        self._taken: Any = None  # by a step whose caller was cancelled
+        self._over = False
         self.result: Any = None
 
     async def next(self) -> Any:
         """Return what the next step yields; None at the end, and ``result`` is set."""
-        return await _finished(_threads().steps, self._next, None)
+        if self._taken is None and not self._over:
+            await _finished(_threads().steps, self._next, None)
+        found, self._taken = self._taken, None
+        return found
 
-    def _next(self) -> Any:
+    def _next(self) -> None:
         try:
-            return next(self._steps)
+            self._taken = next(self._steps)
         except StopIteration as end:
             self.result = end.value
-            return None
+            self._over = True
 
     async def close(self) -> None:
         """Let go of everything; short."""

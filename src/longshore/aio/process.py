@@ -132,6 +132,13 @@ class Process(Generic[AnyStr]):
             return data
         return data.decode(*self._text).replace("\r\n", "\n").replace("\r", "\n")
 
+    async def copy_to(self, stdout: int, stderr: int) -> ExitInfo:
+        """Write what it prints to descriptors as it comes, until it has ended; return how.
+
+        Cancelled, it goes on until the process ends; a thread is busy meanwhile.
+        """
+        return await go_on(self._sync.copy_to, stdout, stderr)
+
     async def send_signal(self, signal: str | int) -> None:
         """Send a signal to its program, by name or number; one that has ended is fine."""
         await call(self._sync.send_signal, signal)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 
 from longshore import _log
 from longshore.cli import targets
-from longshore.cli.flags import SWITCH, TEXT, Command, Flag
-from longshore.cli.run import DETACH_KEYS, Signals, code_of, write_all
-from longshore.cli.terminal import Keyboard, Terminal, end_by, parse_detach_keys
+from longshore.cli.flags import SWITCH, Command, Flag
+from longshore.cli.run import DETACH_KEYS, Signals, code_of, forgetting
+from longshore.cli.terminal import converse, parse_detach_keys
+from longshore.engine.trace import UNTRACED
 from longshore.errors import InvalidArgument
 from longshore.linux import ttys
 
@@ -18,12 +17,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.cli.app import App
     from longshore.cli.flags import Parsed
-    from longshore.engine.attachment import Attachment
     from longshore.engine.container import Container
     from longshore.engine.trace import Trace
-    from longshore.options import ContainerConfig
 
-__all__ = ["COMMAND", "attended", "terminal_size"]
+__all__ = ["COMMAND", "attended"]
 
 
 def run(app: App, parsed: Parsed) -> int:
@@ -37,7 +34,7 @@ def run(app: App, parsed: Parsed) -> int:
     stdin = config.interactive and not parsed.on("no-stdin")
     with container.attach(stdin=stdin) as streams:
         signals = Signals(container, proxy=parsed.on("sig-proxy"), owner=False)
-        detached = _converse(streams, config, signals, stdin=stdin, keys=keys, late=True)
+        detached = converse(streams, signals, tty=config.tty, stdin=stdin, keys=keys)
         if streams.dropped:
             _log.warn(
                 f"{streams.dropped} bytes that {config.name} printed are not shown, because they "
@@ -47,74 +44,39 @@ def run(app: App, parsed: Parsed) -> int:
 
 
 def attended(
-    app: App, container: Container, parsed: Parsed, *, stdin: bool, trace: Trace
+    app: App,
+    container: Container,
+    parsed: Parsed,
+    *,
+    stdin: bool,
+    forget: bool = False,
+    trace: Trace = UNTRACED,
 ) -> int | None:
     """Start a container, attached; return its exit code, or None when its user has detached.
 
-    Inside `Container.attended`. All that it prints is shown: it waits where nobody reads that.
+    Inside `Container.attended`. All that it prints is shown: it waits where nobody reads that. With
+    ``forget`` one that does not start is removed.
     """
     keys = _keys(app, parsed)
     config = container.inspect().config
     stdin = stdin and config.interactive
     if config.tty and stdin and not os.isatty(0):
         _log.warn("--tty and --interactive: standard input is no terminal")
-    size = terminal_size() if config.tty else None
-    with container.attach(
-        start=True, stdin=stdin, when_full="block", console_size=size, trace=trace
-    ) as streams:
+    size = ttys.size((0, 1, 2)) if config.tty else None
+    with forgetting(container, asked=forget):
+        streams = container.attach(
+            start=True, stdin=stdin, when_full="block", console_size=size, trace=trace
+        )
+    with streams:
         signals = Signals(container, proxy=parsed.on("sig-proxy"))
-        if _converse(streams, config, signals, stdin=stdin, keys=keys):
+        if converse(streams, signals, tty=config.tty, stdin=stdin, keys=keys, known=size):
             return None
     return code_of(app, container.wait())
-
-
-def terminal_size() -> tuple[int, int] | None:
-    """Return the size (rows, columns) of the terminal that this process has; None: it has none."""
-    return ttys.size((0, 1, 2))
 
 
 def _keys(app: App, parsed: Parsed) -> bytes:
     text = parsed.maybe("detach-keys")
     return parse_detach_keys(app.engine.settings.detach_keys if text is None else text)
-
-
-def _converse(
-    streams: Attachment,
-    config: ContainerConfig,
-    signals: Signals,
-    *,
-    stdin: bool,
-    keys: bytes,
-    late: bool = False,
-) -> bool:
-    """Show what comes and pass on what is typed, to the container's end; whether it was left.
-
-    ``late`` is for a program that has run for a while: it is made to draw its screen again.
-    """
-
-    def resized(size: tuple[int, int]) -> None:
-        nonlocal late
-        if late:
-            # A size that stays the same is no news to it (SIGWINCH).
-            late = False
-            streams.resize(size[0], size[1] + 1)
-        streams.resize(*size)
-
-    sys.stdout.flush()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(signals)
-        # From a pipe or a file every byte is the container's.
-        keyboard = Keyboard(streams, keys if os.isatty(0) else b"") if stdin else None
-        fd = 0 if stdin and os.isatty(0) else 1
-        if config.tty and os.isatty(fd):
-            terminal = Terminal(fd, keys=fd == 0, resized=resized, proxied=signals.numbers)
-            stack.enter_context(terminal)
-            signals.last_words = terminal.restore
-        if keyboard is not None:
-            stack.enter_context(keyboard)
-        for stream, data in streams:
-            write_all(2 if stream == "stderr" else 1, data)
-    return keyboard is not None and keyboard.detached
 
 
 COMMAND = Command(
@@ -124,7 +86,8 @@ COMMAND = Command(
 Shows what a running container prints from now on, and passes on what is typed if it was made with
 --interactive. Ends with the container's exit code, or with 0 after the detach keys.
 
-Detaching leaves the container as it is, but one with --interactive and no --tty: its input ends.""",
+Detaching leaves the container as it is, but one that was made with --interactive and without --tty:
+its input ends.""",
     examples=("attach box", "attach --no-stdin --latest", "attach --detach-keys ctrl-x,x box"),
     flags=(
         DETACH_KEYS,

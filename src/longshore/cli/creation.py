@@ -21,7 +21,7 @@ from longshore.cli.flags import (
     UINT,
     Flag,
 )
-from longshore.errors import HostUnsupported, InvalidArgument
+from longshore.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

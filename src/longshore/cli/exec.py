@@ -14,6 +14,7 @@ from longshore.linux import grace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any, Self
 
@@ -39,15 +40,12 @@ def run(app: App, parsed: Parsed) -> int:
         options["preserve_fds"] = preserved
     interactive = parsed.on("interactive")
     if parsed.on("detach"):
-        process = container.popen(
-            command, detach=True, stdin=interactive, tty=parsed.on("tty"), **options
-        )
+        options["tty"] = parsed.on("tty")
+        process = container.popen(command, detach=True, stdin=interactive, **options)
         print(process.id)
         return 0
     if parsed.on("tty"):
-        from longshore.cli.terminal import converse
-
-        return converse(app, container, command, options, parsed)
+        return _conversed(app, container, command, options, parsed)
     return _attached(app, container, command, options, interactive=interactive)
 
 
@@ -124,6 +122,26 @@ def _attached(
     return code_of(app, info)
 
 
+def _conversed(
+    app: App, container: Container, command: list[str], options: ExecOptions, parsed: Parsed
+) -> int:
+    from longshore.cli.terminal import converse, parse_detach_keys
+    from longshore.engine.sessionprocess import SessionProcess
+    from longshore.linux import ttys
+
+    text = parsed.maybe("detach-keys")
+    keys = parse_detach_keys(app.engine.settings.detach_keys if text is None else text)
+    stdin = parsed.on("interactive")
+    size = ttys.size((0, 1, 2))
+    options |= {"tty": True, "console_size": size}
+    process = container.popen(command, stdin=stdin, **options)
+    assert isinstance(process, SessionProcess)
+    with process.attach(stdin=stdin) as streams:
+        if converse(streams, _Signals(process), tty=True, stdin=stdin, keys=keys, known=size):
+            return 0
+    return code_of(app, process.wait())
+
+
 def code_of(app: App, info: ExitInfo) -> int:
     """Return an exec's exit code as a process can have it; an unknown one is reported."""
     if info.code >= 0:
@@ -177,12 +195,14 @@ class _Signals:
     """
 
     def __init__(self, process: Process[Any]) -> None:
+        self.numbers: tuple[signal.Signals, ...] = _SIGNALS
+        self.last_words: Callable[[], None] = _nothing  # of who ends this process; nobody does
         self._process = process
         self._before: dict[signal.Signals, Any] = {}
         self._count = 0
 
     def __enter__(self) -> Self:
-        for number in _SIGNALS:
+        for number in self.numbers:
             # what our starter had ignored (nohup, a shell's &) stays ignored
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._take)
@@ -201,6 +221,10 @@ class _Signals:
             _thread.start_new_thread(self._process.kill, ())
         else:
             _thread.start_new_thread(self._process.send_signal, (number,))
+
+
+def _nothing() -> None:
+    return
 
 
 _USAGE = "[options] CONTAINER COMMAND [ARG...]"
@@ -227,9 +251,8 @@ kept, and its id is printed.""",
             "detach-keys",
             "",
             TEXT,
-            "Keys that leave a terminal's command running",
+            "Keys that leave the command running; none: one cannot (by default ctrl-p,ctrl-q)",
             metavar="KEYS",
-            default="ctrl-p,ctrl-q",
         ),
         Flag("env", "e", EACH, "Set environment variables; NAME alone takes the caller's"),
         Flag(

@@ -48,7 +48,7 @@ def run(app: App, parsed: Parsed) -> int:
     container = creation.make(engine, parsed, app.argv)
     trace.mark("create")
     if detached:
-        with _forgetting(container, asked=parsed.on("rm")):
+        with forgetting(container, asked=parsed.on("rm")):
             _start(container, parsed, trace)
         print(container.id)
         code = 0
@@ -59,7 +59,7 @@ def run(app: App, parsed: Parsed) -> int:
     return code
 
 
-class _forgetting:  # noqa: N801 - reads as what it does; contextlib's would cost an import
+class forgetting:  # noqa: N801 - reads as what it does; contextlib's would cost an import
     """Removes a container, if that was asked for, when it cannot be started."""
 
     def __init__(self, container: Container, *, asked: bool) -> None:
@@ -92,14 +92,14 @@ def _attached(app: App, container: Container, parsed: Parsed, trace: Trace) -> i
         if _has_more_to_it(app, parsed):
             from longshore.cli import attach
 
-            found = attach.attended(
-                app, container, parsed, stdin=parsed.on("interactive"), trace=trace
-            )
+            forget = parsed.on("rm")
+            stdin = parsed.on("interactive")
+            found = attach.attended(app, container, parsed, stdin=stdin, forget=forget, trace=trace)
             if found is None:
                 return 0
             code = found
         else:
-            with _forgetting(container, asked=parsed.on("rm")):
+            with forgetting(container, asked=parsed.on("rm")):
                 container.start(trace=trace)
             with Signals(container, proxy=parsed.on("sig-proxy")):
                 follow(container)

@@ -22,13 +22,10 @@ def run(app: App, parsed: Parsed) -> int:
     if len(refs) != 1:
         raise InvalidArgument("one container at a time can be started and attached to")
     from longshore.cli import attach
-    from longshore.engine.trace import UNTRACED
 
     container = app.engine.get(refs[0])
     with container.attended():
-        code = attach.attended(
-            app, container, parsed, stdin=parsed.on("interactive"), trace=UNTRACED
-        )
+        code = attach.attended(app, container, parsed, stdin=parsed.on("interactive"))
     return 0 if code is None else code
 
 

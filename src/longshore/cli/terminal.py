@@ -6,31 +6,47 @@ Whatever way this process leaves, but SIGKILL, the terminal is as it was before:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
+import sys
 import threading
 import time
 
+from longshore.cli.run import write_all
 from longshore.errors import InvalidArgument, LongshoreError
 from longshore.linux import ttys
 from longshore.linux.procs import poll_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType
     from typing import Protocol, Self
 
     class Streams(Protocol):
-        """What keys go to: an attachment to a container, or to a process in one."""
+        """An attachment, to a container or to a process in one: see `engine.attachment`.
 
-        def write(self, data: bytes, /) -> object: ...
+        ``close`` may be called by any thread, and ends an iteration.
+        """
+
+        def __iter__(self) -> Iterator[tuple[str, bytes]]: ...
+        def write(self, data: bytes) -> None: ...
         def close_stdin(self) -> None: ...
+        def resize(self, rows: int, columns: int) -> None: ...
         def close(self) -> None: ...
 
+    class Proxy(AbstractContextManager[object], Protocol):
+        """Who takes signals while it is entered: see `cli.run.Signals`."""
 
-__all__ = ["DetachKeys", "Keyboard", "Terminal", "parse_detach_keys"]
+        @property
+        def numbers(self) -> Iterable[int]: ...
+        last_words: Callable[[], None]
+
+
+__all__ = ["DetachKeys", "Keyboard", "Terminal", "converse", "parse_detach_keys"]
 
 LONE_PREFIX = 0.5  # seconds after which the beginning of the detach keys is taken for a key
 _CHUNK = 1 << 16
@@ -75,7 +91,7 @@ class DetachKeys:
         return bool(self._held)
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """Return what is to be passed on, and whether the sequence was seen; what follows is lost."""
+        """Return what is to be passed on, and whether the sequence was seen; the rest is lost."""
         data = self._held + data
         self._held = b""
         if not self._keys:
@@ -95,6 +111,49 @@ class DetachKeys:
         return held
 
 
+def converse(
+    streams: Streams,
+    signals: Proxy,
+    *,
+    tty: bool,
+    stdin: bool,
+    keys: bytes,
+    known: tuple[int, int] | None = None,
+) -> bool:
+    """Show what comes and pass on what is typed, until the end; whether the user has detached.
+
+    ``tty`` and ``stdin`` say what the other side has, ``keys`` detach. ``known`` is the size that
+    its terminal was given at its start; a program that has run for a while has none that we know,
+    and is made to draw its screen again.
+    """
+
+    def resized(size: tuple[int, int]) -> None:
+        nonlocal known
+        if size == known:
+            return
+        if known is None:
+            # One that stays the same would be no news to it (SIGWINCH).
+            streams.resize(size[0], size[1] + 1)
+        streams.resize(*size)
+        known = size
+
+    sys.stdout.flush()
+    keyboard = None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(signals)
+        fd = 0 if stdin and os.isatty(0) else 1
+        if tty and os.isatty(fd):
+            terminal = Terminal(fd, keys=fd == 0, resized=resized, proxied=signals.numbers)
+            stack.enter_context(terminal)
+            signals.last_words = terminal.restore
+        if stdin:
+            # From a pipe or a file every byte is the program's.
+            keyboard = stack.enter_context(Keyboard(streams, keys if os.isatty(0) else b""))
+        for stream, data in streams:
+            write_all(2 if stream == "stderr" else 1, data)
+    return keyboard is not None and keyboard.detached
+
+
 class Keyboard(threading.Thread):
     """Passes descriptor 0 on to a container until its end, in a thread that holds nobody up.
 
@@ -105,7 +164,7 @@ class Keyboard(threading.Thread):
         super().__init__(name="stdin", daemon=True)
         self._streams = streams
         self._keys = DetachKeys(keys)
-        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC)
         self.detached = False
 
     def __enter__(self) -> Self:
@@ -114,11 +173,11 @@ class Keyboard(threading.Thread):
 
     def __exit__(self, *_: object) -> None:
         """Read no more: what is typed from now on is for somebody else."""
-        os.eventfd_write(self._stop, 1)
+        os.eventfd_write(self._bell, 1)
         self._streams.close()
         self.join(1.0)
         if not self.is_alive():
-            os.close(self._stop)
+            os.close(self._bell)
 
     def run(self) -> None:
         """Copy."""
@@ -131,8 +190,8 @@ class Keyboard(threading.Thread):
     def _copy(self) -> bool:
         """Copy what comes next; whether it was the last."""
         deadline = time.monotonic() + LONE_PREFIX if self._keys.holds else None
-        ready = poll_until([0, self._stop], deadline)
-        if self._stop in ready:
+        ready = poll_until([0, self._bell], deadline)
+        if self._bell in ready:
             return True
         if not ready:
             self._streams.write(self._keys.give_up())

@@ -12,6 +12,7 @@ import os
 import time
 from _thread import allocate_lock
 
+from longshore.engine import events
 from longshore.engine.logs import EndWatch, path_of
 from longshore.engine.observe import look
 from longshore.engine.streams import Input
@@ -84,6 +85,7 @@ def attach(
         if start is not None:
             start(created=made.connect_all)
         made.connect_all()  # unless it was done before the program began
+        events.emit(machinery, "attach", record)
         return Attachment(machinery, record.id, made.output, made.input, streams)
     except BaseException:
         made.close()
@@ -128,7 +130,7 @@ def resize(machinery: Machinery, container_id: str, rows: int, columns: int) -> 
     size = checked_size(machinery, container_id, (rows, columns), "size")
     record = machinery.store.peek(container_id)
     require(Op.ATTACH, look(machinery, record).status, record.name)
-    monitor_attach.resize(machinery.paths(container_id).ctl_fifo, *size)
+    monitor_attach.resize(machinery.paths(container_id).winsz_fifo, *size)
 
 
 class _Parts:
@@ -380,9 +382,7 @@ class _Pump:
 
     def _drain(self) -> None:
         assert self._socket is not None
-        steps = monitor_attach.output_steps(
-            self._socket, ended=self._ended, wake_fds=self._end.fds
-        )
+        steps = monitor_attach.output_steps(self._socket, ended=self._ended, wake_fds=self._end.fds)
         try:
             for found in slept(steps):
                 self._put(found)

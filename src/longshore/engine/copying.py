@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from longshore.engine.capture import Stream
@@ -38,7 +39,10 @@ class Copied(Stream):
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of it, however little the descriptor takes at a time."""
+    """Write all of it, however little the descriptor takes at a time.
+
+    BrokenPipeError when nobody will read it: a pipe's reader, or a terminal, is gone.
+    """
     view = memoryview(data)
     while view:
         try:
@@ -49,3 +53,7 @@ def write_all(fd: int, data: bytes) -> None:
             poller = select.poll()
             poller.register(fd, select.POLLOUT)
             poller.poll()
+        except OSError as err:
+            if err.errno == errno.EIO and os.isatty(fd):
+                raise BrokenPipeError(err.errno, err.strerror) from err
+            raise

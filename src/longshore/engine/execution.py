@@ -29,6 +29,7 @@ from longshore.linux.procs import (
     PIPE,
     STDOUT,
     clean_env,
+    inherits_nothing,
     memory_file,
     poll_until,
     read_memory_file,
@@ -199,7 +200,7 @@ class Direct:
             argv = self._runtime.argv(args, f"{files}/{self._log}")
             env = clean_env()
             self._started_ns = time.time_ns()
-            if config.preserve_fds:
+            if config.preserve_fds or inherits_nothing():
                 return spawn_numbered(
                     argv,
                     env=env,

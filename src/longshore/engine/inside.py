@@ -54,7 +54,7 @@ class Inside:
         killed with all that it has begun; the result then has the output so far and the reason
         TIMEOUT. With ``max_output`` each stream keeps so many bytes at most, and what came after
         them is counted. With ``check``, anything but exit code 0 raises ContainerFailed, which
-        carries the result. Processes that it leaves execs go on, and are not waited for.
+        carries the result. Processes that it leaves running go on, and are not waited for.
 
         WrongState at once when the container is paused, or does not run; ProgramNotFound,
         ProgramNotExecutable and RuntimeFailed when the command could not be run.
@@ -269,9 +269,9 @@ class Inside:
         together; LongshoreError with the kernel's reason. A container that does not run is locked
         meanwhile, and what it has left of a run is cleaned up: STOPPED → EXITED.
         """
-        from longshore.engine import copying
+        from longshore.engine import filecopy
 
-        copying.copy_in(
+        filecopy.copy_in(
             self._machinery,
             self.id,
             source,
@@ -295,9 +295,9 @@ class Inside:
         that is open for writing: it gets a tar archive, with the container's owners in it.
         Of the whole root, dev, proc and sys are left out.
         """
-        from longshore.engine import copying
+        from longshore.engine import filecopy
 
-        copying.copy_out(
+        filecopy.copy_out(
             self._machinery,
             self.id,
             source,
@@ -319,9 +319,9 @@ class Inside:
 
         New files belong to the user that the other one runs as, but with ``keep_owner``.
         """
-        from longshore.engine import copying
+        from longshore.engine import filecopy
 
-        copying.copy_between(
+        filecopy.copy_between(
             self._machinery,
             self.id,
             source,
@@ -336,9 +336,9 @@ class Inside:
 
         NoSuchPath when it is not there; InvalidArgument when it is no regular file.
         """
-        from longshore.engine import copying
+        from longshore.engine import filecopy
 
-        return copying.read(self._machinery, self.id, path)
+        return filecopy.read(self._machinery, self.id, path)
 
     def write_file(
         self,
@@ -355,6 +355,6 @@ class Inside:
         mount point, as /etc/hosts is, cannot be replaced: its content is written anew.
         NoSuchPath when its directory is not there.
         """
-        from longshore.engine import copying
+        from longshore.engine import filecopy
 
-        copying.write(self._machinery, self.id, path, data, mode=mode, user=user)
+        filecopy.write(self._machinery, self.id, path, data, mode=mode, user=user)

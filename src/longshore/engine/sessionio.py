@@ -64,7 +64,7 @@ def resize(
     record = sessions.store_of(machinery, container_id).peek(session_id)
     if not record.config.tty:
         raise InvalidArgument(f"exec session {session_id[:12]} has no terminal")
-    path = machinery.paths(container_id).session(session_id).ctl_fifo
+    path = machinery.paths(container_id).session(session_id).winsz_fifo
     try:
         attach.resize(path, rows, columns)
     except MonitorGone:
@@ -72,17 +72,27 @@ def resize(
 
 
 def output_steps(
-    machinery: Machinery, container_id: str, session_id: str, *, follow: bool = True
+    machinery: Machinery,
+    container_id: str,
+    session_id: str,
+    *,
+    follow: bool = True,
+    stop: int | None = None,
 ) -> Generator[Sleep | list[tuple[str, bytes]]]:
     """Yield (stream, data) from a session's beginning to its end, in steps.
 
     It is read from the session's log: a reader that is slow, or gone, is nothing to the session.
-    Without ``follow``, what is there now.
+    Without ``follow``, what is there now. It ends when the descriptor ``stop`` becomes readable.
     """
     record = sessions.store_of(machinery, container_id).peek(session_id)
     path = machinery.paths(container_id).session(session_id).log
     with _End(machinery, container_id, record, follow=follow) as end:
-        yield from monitor_logs.follow_output_steps(path, ended=end.ended, wake_fds=end.fds)
+        if stop is not None:
+            end.fds.append(stop)
+        for found in monitor_logs.follow_output_steps(path, ended=end.ended, wake_fds=end.fds):
+            if stop is not None and poll_until([stop], 0.0):
+                return
+            yield found
 
 
 class _End:

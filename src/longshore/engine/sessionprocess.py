@@ -8,36 +8,21 @@ leaves it ends the input for everybody (without a terminal).
 from __future__ import annotations
 
 import io
-import os
-import time
 
-from longshore.engine import sessionio, sessions
+from longshore.engine import sessions
 from longshore.engine.copying import write_all
 from longshore.engine.process import Process
-from longshore.engine.streams import Input
-from longshore.errors import (
-    InvalidArgument,
-    NoSuchExec,
-    OperationTimeout,
-    ProgramNotExecutable,
-    ProgramNotFound,
-    RecordCorrupt,
-    RuntimeFailed,
-)
-from longshore.linux.processes import is_alive, open_pidfd
-from longshore.linux.steps import run, slept
-from longshore.models import ExitReason
+from longshore.engine.sessionstreams import Attached, SessionInput, SessionOutput
+from longshore.engine.sessionway import Session
+from longshore.errors import InvalidArgument, NoSuchExec, RecordCorrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import Any, AnyStr
 
     from longshore.engine.machinery import Machinery
-    from longshore.errors import LongshoreError
     from longshore.models import ExitInfo
     from longshore.options.execs import ExecConfig
-    from longshore.store.sessions import SessionRecord
 else:
     AnyStr = None
 
@@ -92,114 +77,6 @@ def every(machinery: Machinery, container_id: str) -> list[Process[bytes]]:
         except (NoSuchExec, RecordCorrupt):
             continue  # removed since it was listed
     return found
-
-
-class Session:
-    """One exec session, as what a `Process` stands on."""
-
-    def __init__(self, machinery: Machinery, container_id: str, session_id: str) -> None:
-        """Find a session that exists. NoSuchExec, RecordCorrupt."""
-        self._machinery = machinery
-        self._container = container_id
-        self.id = session_id
-        record = self.peek()
-        self.config = record.config
-        self._info: ExitInfo | None = None
-        self.stdin = self.stdout = self.stderr = -1  # it has no pipes
-        self.words = b""
-        self.error: LongshoreError | None = None
-        if record.exit is not None:
-            self._over(record.exit)
-        self._end = -1
-
-    def peek(self) -> SessionRecord:
-        """Return its record as it is now."""
-        return sessions.store_of(self._machinery, self._container).peek(self.id)
-
-    @property
-    def log(self) -> str:
-        return self._machinery.paths(self._container).session(self.id).log
-
-    def output(self, *, follow: bool) -> Iterator[list[tuple[str, bytes]]]:
-        """Yield what it prints, from the beginning."""
-        return slept(
-            sessionio.output_steps(self._machinery, self._container, self.id, follow=follow)
-        )
-
-    def attach(self) -> Input:
-        """Connect to its input. BrokenPipeError when it has ended."""
-        path = self._machinery.paths(self._container).session(self.id).attach_socket
-        return Input(path, self.peek().process, tty=self.config.tty)
-
-    # the way of a `Process`
-
-    def fileno(self) -> int:
-        if self._end < 0:
-            record = self.peek()
-            end = open_pidfd(record.monitor)
-            if end is None:
-                end = open_pidfd(record.process)
-            if end is None:
-                end = os.eventfd(1, os.EFD_CLOEXEC)  # readable: it has ended
-            self._end = end
-        return self._end
-
-    def ended(self, deadline: float | None = None) -> bool:
-        if self._info is None:
-            left = 0.0 if deadline is None else max(0.0, deadline - time.monotonic())
-            steps = sessions.exit_steps(self._machinery, self._container, self.id, timeout=left)
-            try:
-                self._over(run(steps))
-            except OperationTimeout:
-                return False
-        return True
-
-    def exit(self) -> ExitInfo:
-        if self._info is None:
-            self._over(run(sessions.exit_steps(self._machinery, self._container, self.id)))
-        assert self._info is not None
-        return self._info
-
-    def _over(self, info: ExitInfo) -> None:
-        self._info = info
-        if info.reason is ExitReason.START_FAILED:
-            kinds = {127: ProgramNotFound, 126: ProgramNotExecutable}
-            self.error = kinds.get(info.code, RuntimeFailed)(info.message)
-
-    def pid(self) -> int | None:
-        process = None if self._info is not None else self.peek().process
-        return process.pid if process is not None and is_alive(process) else None
-
-    def open_program(self) -> int | None:
-        pidfd = open_pidfd(self.peek().process)
-        return -1 if pidfd is None else pidfd
-
-    def send(self, number: int) -> None:
-        if self._info is None:
-            sessionio.send_signal(self._machinery, self._container, self.id, number)
-
-    def kill(
-        self,
-        intent: str = "kill",
-        *,
-        drain: Callable[[float], bool] | None = None,  # noqa: ARG002 - who stops reading is no harm
-    ) -> None:
-        if self._info is None:
-            sessionio.kill(self._machinery, self._container, self.id, intent=intent)
-
-    def resize(self, rows: int, columns: int) -> None:
-        sessionio.resize(self._machinery, self._container, self.id, rows, columns)
-
-    def is_genuine(self, words: bytes) -> bool:  # noqa: ARG002
-        return True  # it had begun when its start was over
-
-    def free_runtime(self) -> None:
-        return  # it ended before the program began
-
-    def close(self) -> None:
-        end, self._end = self._end, -1
-        if end >= 0:
-            os.close(end)
 
 
 class SessionProcess(Process[AnyStr]):
@@ -285,6 +162,13 @@ class SessionProcess(Process[AnyStr]):
                 write_all(stderr if stream == "stderr" and not self._merged else stdout, data)
         return self.wait()
 
+    def attach(self, *, stdin: bool) -> Attached:
+        """Be attached to it as to a container: what it has printed and prints, its input, its size.
+
+        With ``stdin`` False nothing can be written.
+        """
+        return Attached(self._session, stdin=stdin)
+
     def _feed(self, data: bytes) -> None:
         """Write in a thread: a program that does not read must not keep a timeout from coming."""
         import threading
@@ -318,98 +202,3 @@ class SessionProcess(Process[AnyStr]):
     def __del__(self) -> None:
         if getattr(self, "_session", None) is not None:
             self._close()
-
-
-class SessionOutput(io.RawIOBase):
-    """Streams of a session's log: all from the beginning, then what comes, to the session's end."""
-
-    def __init__(self, session: Session, streams: tuple[str, ...]) -> None:
-        super().__init__()
-        self._streams = streams
-        self._session = session
-        self._source: Iterator[list[tuple[str, bytes]]] | None = None
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read what there is, at least a byte; 0 at the end."""
-        view = memoryview(buffer).cast("B")
-        if self._source is None:
-            self._source = self._session.output(follow=True)
-        while not self._rest:
-            pieces = next(self._source, None)
-            if pieces is None:
-                return 0
-            wanted = [data for stream, data in pieces if stream in self._streams]
-            self._rest = memoryview(b"".join(wanted))
-        size = min(len(view), len(self._rest))
-        view[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-    def close(self) -> None:
-        """Read no more."""
-        source, self._source = self._source, None
-        end = getattr(source, "close", None)
-        if end is not None:
-            try:
-                end()
-            except ValueError:
-                pass  # another thread is just reading: it lets go when it comes back
-        super().close()
-
-
-class SessionInput(io.BufferedIOBase):
-    """A session's standard input. Each write has been taken over by conmon when it returns."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        self._session = session
-        self._way: Input | None = None
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, buffer: Any) -> int:
-        """Write all of it and return its length. BrokenPipeError when the session has ended.
-
-        Nothing (b"") is nothing.
-        """
-        if self.closed:
-            raise ValueError("the stream is closed")
-        data = bytes(buffer)
-        if data:
-            self._connected().write(data)
-        return len(data)
-
-    def _connected(self) -> Input:
-        if self._way is None:
-            self._way = self._session.attach()
-        return self._way
-
-    @property
-    def connected(self) -> bool:
-        """Whether something was written, so that leaving ends the input."""
-        return self._way is not None
-
-    def leave(self) -> None:
-        """Close this object and its connection, if there is one."""
-        super().close()
-        way, self._way = self._way, None
-        if way is not None:
-            way.close()
-
-    def close(self) -> None:
-        """Let its program read the end of its input; a terminal gets the key for it."""
-        if not self.closed:
-            try:
-                self._connected().end()
-            except BrokenPipeError:
-                pass  # it has ended
-            finally:
-                self.leave()
-
-    def __del__(self) -> None:
-        self.leave()  # an end that nobody has asked for is none

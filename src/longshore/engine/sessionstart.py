@@ -98,7 +98,6 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
     confined = runtime.confines()
     config = session.config
     preserved = len(config.preserve_fds)
-    size_max = record.config.log_size_max
     launch = SessionLaunch(
         container_id=record.id,
         session_id=session.id,
@@ -113,7 +112,6 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
         pidfile=paths.pidfile,
         conmon_pidfile=paths.conmon_pidfile,
         log=f"k8s-file:{paths.log}",
-        log_size_max=size_max if size_max >= 0 else machinery.settings.log_size_max,
         exit_dir=paths.home,
         terminal=config.tty,
         stdin=config.stdin,
@@ -158,6 +156,10 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
             session.replace(actor=None, process=process_id, monitor=monitor, started_ns=before)
         )
         events.emit_exec(machinery, "exec", record, session.id)
+    if record.config.log_size_max > 0:
+        from longshore.engine import supervisor
+
+        supervisor.ensure(machinery, record, wait=False)  # there is one more log to rotate
 
 
 def _taken_back(

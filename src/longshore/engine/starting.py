@@ -75,7 +75,7 @@ def start(
         elif console_size is not None:
             from longshore.monitor.attach import resize
 
-            resize(machinery.paths(container_id).ctl_fifo, *console_size)
+            resize(machinery.paths(container_id).winsz_fifo, *console_size)
         _begin(machinery, held, trace, created)
 
 

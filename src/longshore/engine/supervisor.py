@@ -17,19 +17,21 @@ import os
 import time
 
 from longshore import _log
+from longshore._value import Value
 from longshore.errors import LongshoreError
 from longshore.linux.inotify import IN_ATTRIB, IN_CREATE, IN_MODIFY, IN_MOVED_TO, Watch, poll
 from longshore.linux.locks import FileLock, LockBusy, is_locked
-from longshore.linux.processes import boot_id, open_pidfd
+from longshore.linux.processes import boot_id, is_alive, open_pidfd
 from longshore.monitor import rotation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from longshore.engine.machinery import Machinery
     from longshore.linux.processes import ProcessId
     from longshore.store import Record
+    from longshore.store.layout import SessionPaths
 
 _READY_WITHIN = 2.0  # seconds that a start waits for it
 # The shell ends at once, so that the supervisor is nobody's child, and nobody's zombie in the end.
@@ -187,11 +189,20 @@ def _monitor(record: Record) -> ProcessId | None:
     return None if run is None or run.boot_id != boot_id() else run.monitor
 
 
-def _wanted(machinery: Machinery) -> dict[ProcessId, Record]:
-    """Return the containers that live and whose log is to be rotated, by their conmon."""
+class _Task(Value):
+    """A log that is to be rotated, and conmon's ctl fifo."""
+
+    path: str
+    ctl: str
+    limit: int  # bytes
+    files: int
+
+
+def _wanted(machinery: Machinery) -> dict[ProcessId, _Task]:
+    """Return the logs of containers and exec sessions that are to be rotated, by their conmon."""
     from longshore.linux.files import read_file
 
-    found: dict[ProcessId, Record] = {}
+    found: dict[ProcessId, _Task] = {}
     store = machinery.store
     for container_id in store.ids():
         with contextlib.suppress(LongshoreError, OSError):
@@ -200,43 +211,56 @@ def _wanted(machinery: Machinery) -> dict[ProcessId, Record]:
                 continue  # most containers: not worth reading
             record = store.peek(container_id)
             monitor = _monitor(record)
-            end = open_pidfd(monitor)
-            if end is None or monitor is None:
+            if monitor is None:
                 continue
-            os.close(end)
-            if not rotation.looks_after_itself(monitor.pid):
-                found[monitor] = record
-    return found
+            paths = machinery.paths(container_id)
+            config = record.config
+            task = _Task(
+                path=config.log_path or paths.log,
+                ctl=paths.ctl_fifo,
+                limit=config.log_size_max,
+                files=config.log_max_files,
+            )
+            found[monitor] = task
+            for session, session_monitor in _sessions(machinery, container_id):
+                found[session_monitor] = task.replace(path=session.log, ctl=session.ctl_fifo)
+    return {
+        monitor: task
+        for monitor, task in found.items()
+        if is_alive(monitor) and not rotation.looks_after_itself(monitor.pid)
+    }
+
+
+def _sessions(machinery: Machinery, container_id: str) -> Iterator[tuple[SessionPaths, ProcessId]]:
+    """Yield the exec sessions of this boot that have a conmon."""
+    if not os.path.isdir(machinery.paths(container_id).live_execs):
+        return
+    from longshore.store.sessions import SessionStore
+
+    store = SessionStore(machinery.store, container_id)
+    for session_id in store.live_ids():
+        with contextlib.suppress(LongshoreError, OSError):
+            session = store.peek(session_id)
+            if session.monitor is not None and session.boot_id == boot_id():
+                yield store.paths(session_id), session.monitor
 
 
 def _adopt(machinery: Machinery, logs: dict[ProcessId, _Log]) -> None:
     """Begin to look after logs that nobody looks after yet."""
-    for monitor, record in _wanted(machinery).items():
-        if monitor in logs:
-            continue
-        paths = machinery.paths(record.id)
-        with contextlib.suppress(OSError):  # it has just ended
-            logs[monitor] = _Log(
-                record.config.log_path or paths.log,
-                paths.ctl_fifo,
-                monitor,
-                limit=record.config.log_size_max,
-                files=record.config.log_max_files,
-            )
+    for monitor, task in _wanted(machinery).items():
+        if monitor not in logs:
+            with contextlib.suppress(OSError):  # it has just ended
+                logs[monitor] = _Log(task, monitor)
 
 
 class _Log:
     """One log that is being written. ``watch`` and ``end`` (of its conmon) say when to look."""
 
-    __slots__ = ("_asked", "_ctl", "_files", "_known", "_limit", "_monitor", "_path", "_wd",
-                 "end", "watch")  # fmt: skip
+    __slots__ = ("_asked", "_known", "_monitor", "_task", "_wd", "end", "watch")
 
-    def __init__(self, path: str, ctl: str, monitor: ProcessId, *, limit: int, files: int) -> None:
-        self._path = path
-        self._ctl = ctl
+    def __init__(self, task: _Task, monitor: ProcessId) -> None:
+        self._task = task
         self._monitor = monitor
-        self._limit = limit
-        self._files = files
         self._known: os.stat_result | None = None  # the file that is being written
         self._wd = -1
         self._asked = False  # conmon is about to begin a new file
@@ -246,7 +270,7 @@ class _Log:
         self.end = end
         self.watch = Watch()
         try:
-            self.watch.add(os.path.dirname(path), IN_MOVED_TO | IN_CREATE)
+            self.watch.add(os.path.dirname(task.path), IN_MOVED_TO | IN_CREATE)
             self.tend()
         except BaseException:
             self.close()
@@ -267,26 +291,28 @@ class _Log:
         return None
 
     def _tend(self) -> int | None:
+        task = self._task
         try:
             state = self._look()
         except FileNotFoundError:
             pid = self._monitor.pid
-            if not self._asked and rotation.is_still_to_be_asked(self._path, self._ctl, pid):
-                self._asked = rotation.ask_to_reopen(self._ctl)
+            if not self._asked and rotation.is_still_to_be_asked(task.path, task.ctl, pid):
+                self._asked = rotation.ask_to_reopen(task.ctl)
             return None
-        if state.st_size < self._limit:
-            return self._limit - state.st_size
-        rotation.move_aside(self._path)
-        self._asked = rotation.ask_to_reopen(self._ctl)
+        if state.st_size < task.limit:
+            return task.limit - state.st_size
+        rotation.move_aside(task.path)
+        self._asked = rotation.ask_to_reopen(task.ctl)
         return None
 
     def _look(self) -> os.stat_result:
         """Return what the log is now; a new file is watched from now on."""
-        state = os.stat(self._path)
+        task = self._task
+        state = os.stat(task.path)
         known = self._known
         if known is not None and not self._asked and os.path.samestat(state, known):
             return state
-        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(task.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if self._wd >= 0:
                 self.watch.remove(self._wd)
@@ -295,5 +321,5 @@ class _Log:
         finally:
             os.close(fd)
         self._asked = False
-        rotation.throw_away(self._path, self._files - 1)
+        rotation.throw_away(task.path, task.files - 1)
         return state

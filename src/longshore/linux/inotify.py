@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 # inotify(7); the same on every architecture
+IN_ACCESS = 0x1
 IN_MODIFY = 0x2
 IN_ATTRIB = 0x4
 IN_CLOSE_WRITE = 0x8

@@ -171,9 +171,27 @@ def spawn_numbered(
         )
     except FileNotFoundError as err:
         raise ProgramNotFound(f"cannot run {argv[0]}: there is no such program", argv=argv) from err
+    except PermissionError as err:
+        raise ProgramNotExecutable(
+            f"cannot run {argv[0]}: it is not executable", argv=argv
+        ) from err
     finally:
         for fd in copies:
             os.close(fd)
+
+
+def inherits_nothing() -> bool:
+    """Whether a program started now would get no descriptor of ours but the first three.
+
+    `spawn_numbered` is then as good as `spawn`, without the 5 ms that importing `subprocess` costs.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                return False
+        except OSError:
+            continue  # the one that has just listed them
+    return True
 
 
 def reap(pidfd: int) -> int | None:

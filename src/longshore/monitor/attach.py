@@ -1,4 +1,4 @@
-"""conmon's attach socket and ctl fifo: a program's input and output, and its terminal's size.
+"""conmon's attach socket and winsz fifo: a program's input and output, and its terminal's size.
 
 Facts, measured on conmon 2.1.6 with crun 1.8.1 and runc 1.1.5:
 
@@ -22,32 +22,39 @@ Facts, measured on conmon 2.1.6 with crun 1.8.1 and runc 1.1.5:
   misses nothing. It closes when conmon ends, which is after its exit command.
 - When the program ends with input unread, recv fails once with ECONNRESET before what was still to
   be read.
-- The fifo takes ``1 ROWS COLUMNS\\n`` at any time from the creation on, also before the start;
-  nobody reads it (ENXIO) once conmon is gone.
+- The winsz fifo takes ``ROWS COLUMNS\\n``, up to 1000 each, at any time from the creation on, also
+  before the start; nobody reads it (ENXIO) once conmon is gone. Of two messages that are read at
+  once, 2.1.6 does the first twice; so what was written must have been read before there is more.
+  The ctl fifo (``1 ROWS COLUMNS\\n``) leads there, too, where two messages can meet all the same.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import struct
+import sys
 import time
 from array import array
 
 from longshore.errors import MonitorGone
+from longshore.linux.inotify import IN_ACCESS, Watch, poll
+from longshore.linux.steps import Sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from typing import Self
 
-    from longshore.linux.steps import Sleep
-
 _PACKET = 8192  # no conmon reads less at once; it would cut off what is beyond
 _LARGEST = 1 << 16
 _AT_ONCE = 32  # packets: what is read is handed on before there is more than 256 KiB of it
 _STREAMS = {2: "stdout", 3: "stderr"}
+_LARGEST_SIDE = 1000  # of a terminal: conmon refuses more
+_PATIENCE = 1.0  # seconds that a busy conmon has to read a size
+_FIONREAD = 0x541B  # asm-generic/ioctls.h
 _SO_ATTACH_FILTER = 26  # socket(7)
 # One instruction of classic BPF, "return 0": no byte of any packet is taken.
 _TAKE_NOTHING = array("B", struct.pack("=HBBI", 6, 0, 0, 0))
@@ -200,8 +207,6 @@ def output_steps(
     ``ended`` says whether the program has written all it will, and is asked each time that
     something happened: conmon hangs up only when its exit command has ended.
     """
-    from longshore.linux.steps import Sleep
-
     while True:
         complete = ended()  # asked first, so that "yes" means that this reading sees the end
         while found := connection.read():
@@ -212,14 +217,37 @@ def output_steps(
 
 
 def resize(path: str, rows: int, columns: int) -> None:
-    """Set the size of a terminal through conmon's ctl fifo. MonitorGone when nobody reads it."""
+    """Set the size of a terminal through conmon's winsz fifo; the last one wins, from any process.
+
+    MonitorGone when nobody reads it, or not within a second.
+    """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            os.write(fd, b"1 %d %d\n" % (rows, columns))
+            fcntl.flock(fd, fcntl.LOCK_EX)  # until it is closed; others hold it as briefly
+            if not _is_read(fd, time.monotonic() + _PATIENCE):
+                raise MonitorGone("cannot set the size of a terminal: conmon hangs")
+            os.write(fd, b"%d %d\n" % (min(rows, _LARGEST_SIDE), min(columns, _LARGEST_SIDE)))
         finally:
             os.close(fd)
-    except OSError as err:  # ENXIO, ENOENT; EPIPE, EAGAIN when it has just gone, or hangs
+    except OSError as err:  # ENXIO, ENOENT; EPIPE when it has just gone
         raise MonitorGone(
             f"cannot set the size of a terminal: conmon does not listen ({err.strerror})"
         ) from err
+
+
+def _is_read(fifo: int, deadline: float) -> bool:
+    """Wait until all that was written to a fifo has been read; whether it was, by the deadline."""
+    if not _unread(fifo):
+        return True
+    with Watch() as watch:
+        watch.add(fifo, IN_ACCESS)
+        while _unread(fifo):
+            if not poll([watch.fileno()], deadline):
+                return False
+            watch.take()
+    return True
+
+
+def _unread(fifo: int) -> int:
+    return int.from_bytes(fcntl.ioctl(fifo, _FIONREAD, bytes(4)), sys.byteorder)

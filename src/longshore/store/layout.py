@@ -155,6 +155,10 @@ class Paths:
         return f"{self.bundle}/ctl"
 
     @property
+    def winsz_fifo(self) -> str:
+        return f"{self.bundle}/winsz"
+
+    @property
     def oom_file(self) -> str:
         return f"{self.bundle}/oom"
 
@@ -220,3 +224,7 @@ class SessionPaths:
     @property
     def ctl_fifo(self) -> str:
         return f"{self.run}/ctl"
+
+    @property
+    def winsz_fifo(self) -> str:
+        return f"{self.run}/winsz"
