@@ -393,7 +393,11 @@ def test_usage_after_exit_is_that_of_the_exec_alone(box: Container, layout: str)
 
 
 def test_oom_in_an_exec(engine: Engine, busybox_rootfs: Path, layout: str) -> None:
-    needs("memory limits", layout, layout == "v1")
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")
+    if layout == "v2" and "memory" not in controllers.read_text().split():
+        with pytest.raises(HostUnsupported, match="memory"):
+            started(engine, busybox_rootfs, SLEEP, memory="48m")
+        return  # the controllers are in the v1 tree of the machine below
     box = started(engine, busybox_rootfs, SLEEP, memory="48m")
     done = box.exec(["sh", "-c", "echo so far; exec tail /dev/zero"])
     assert done.exit.reason is ExitReason.OOM_KILLED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from longshore import Container, Engine, LogRecord
 LINES = 20_000
 COUNT = f"i=0; while [ $i -lt {LINES} ]; do echo $i; i=$((i+1)); done"
 LIMIT = 64 << 10
-SLACK = 512 << 10  # what conmon writes until it hears that it is enough
+SLACK = 128 << 10  # what conmon writes until it hears that it is enough, on a busy machine
 OPTIONS = {"max-size": "64k", "max-file": "5"}
 
 
@@ -70,26 +71,14 @@ def test_every_line_once_and_in_order(
     box.start()
     assert found(dirs), "it is there before the program begins"
     ready(box)
-    seen: list[LogRecord] = []
-    largest = most = 0
     thread = threading.Thread(target=box.feed, args=(b"go\n",))
     thread.start()
-    for record in box.logs(follow=True):
-        seen.append(record)
-        if len(seen) % 500 == 0:
-            sizes = []
-            for path in files_of(box):
-                try:
-                    sizes.append(path.stat().st_size)
-                except FileNotFoundError:
-                    continue
-            largest, most = max(largest, *sizes), max(most, sum(sizes))
+    seen = [*box.logs(follow=True)]
     thread.join()
     assert data(seen) == b"ready\n" + numbers(LINES)
     assert box.wait(30).ok
     eventually(lambda: gone(dirs), 1.0)
     assert 2 < len(files_of(box)) <= 5
-    assert largest < LIMIT + SLACK and most < 6 * (LIMIT + SLACK)
     kept = data([*box.logs()])
     assert numbers(LINES).endswith(kept)
     assert len(kept) > 4 * LIMIT // 55 * 6
@@ -170,11 +159,18 @@ def test_one_file_is_all_that_is_kept_without_a_count(
     engine: Engine, dirs: tuple[Path, Path], busybox_rootfs: Path
 ) -> None:
     box = steady(engine, busybox_rootfs, **{"max-size": "64k"})
-    seen = [*box.logs(follow=True)]
+    seen: list[LogRecord] = []
+    log = Path(box.inspect().log_path)
+    largest = 0
+    for record in box.logs(follow=True):
+        seen.append(record)
+        with contextlib.suppress(FileNotFoundError):  # just now
+            largest = max(largest, log.stat().st_size)
     check_steady(seen)
+    assert largest < LIMIT + SLACK
     assert box.wait(30).ok
     assert len(files_of(box)) == 1
-    assert len(data([*box.logs()])) < 2 * LIMIT
+    assert len(data([*box.logs()])) < LIMIT + SLACK
     eventually(lambda: gone(dirs), 1.0)
     box.remove()
 
@@ -317,6 +313,6 @@ def test_the_log_of_an_exec_session(
     seen = process.stdout.read()
     process.wait(30)
     assert seen == numbers(LINES)
-    assert 2 < len([*dirs[0].glob("containers/*/execs/*/exec.log*")])
+    assert len([*dirs[0].glob("containers/*/execs/*/exec.log*")]) > 2
     box.remove(force=True)
     eventually(lambda: gone(dirs), 1.0)

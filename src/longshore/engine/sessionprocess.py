@@ -8,6 +8,7 @@ leaves it ends the input for everybody (without a terminal).
 from __future__ import annotations
 
 import io
+import sys
 
 from longshore.engine import sessions
 from longshore.engine.copying import write_all
@@ -200,5 +201,6 @@ class SessionProcess(Process[AnyStr]):
         super()._close_streams()
 
     def __del__(self) -> None:
-        if getattr(self, "_session", None) is not None:
+        # what it would need may be gone when the interpreter is on its way out
+        if getattr(self, "_session", None) is not None and not sys.is_finalizing():
             self._close()

@@ -58,6 +58,7 @@ class SessionTree(Tree):
         self._container = Cgroup(machinery.cgroup_layout, os.path.dirname(cgroup))
         self.name = os.path.basename(cgroup)
         self.cgroup = self._container.child(self.name)
+        self.confined = self.cgroup.exists()
         self.path = ""
 
 

@@ -230,7 +230,7 @@ def follow_output_steps(
     wake_fds: Sequence[int] = (),
     source: Source | None = None,
 ) -> Generator[Sleep | list[tuple[str, bytes]]]:
-    """Do what `follow_output` does, in steps; from a ``source`` if one is given, which it closes."""
+    """Do what `follow_output` does, in steps; a ``source`` that is given is closed."""
     parser = OutputParser()
     with source or Source(path) as source:
 

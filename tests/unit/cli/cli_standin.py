@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Self
 
 from longshore.config import Settings
 from longshore.engine.inspection import Inspection
@@ -45,6 +46,8 @@ class StandIn:
         self.until: threading.Event | None = None  # what output goes on until
         self.dropped: set[int] = set()  # signals that pid 1 has no handler for
         self.exit = ended(7)  # of every run
+        self.endless = False  # attachments go on until their input ends, or they are closed
+        self.dropped_bytes = 0  # by every attachment
         self.settings = Settings(root="/r", run_root="/s")
 
     def inspect_all(self) -> list[Inspection]:
@@ -58,7 +61,8 @@ class StandIn:
 
     def create(self, image: str | None, command: list[str] | None, **options: object) -> object:
         self.asked.append(("create", image, command, options))
-        one = inspection(str(options.get("name") or "new"), Status.CREATED)
+        kept = {name: bool(options.get(name)) for name in ("interactive", "tty")}
+        one = inspection(str(options.get("name") or "new"), Status.CREATED, **kept)
         self.found[one.config.name] = one
         return StandInContainer(self, one)
 
@@ -68,6 +72,41 @@ class StandIn:
     def prune(self) -> list[str]:
         self.asked.append(("prune",))
         return [one.id for one in self.found.values() if one.status is Status.EXITED]
+
+
+class StandInAttachment:
+    """The part of `Attachment` that the command line uses; it ends when it is closed."""
+
+    def __init__(self, container: StandInContainer, output: Iterator[tuple[str, bytes]]) -> None:
+        self._container = container
+        self._output = output
+        self._closed = threading.Event()
+        self._endless = container._engine.endless
+        self.dropped = container._engine.dropped_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        yield from self._output
+        if self._endless:
+            assert self._closed.wait(20)
+
+    def write(self, data: bytes) -> None:
+        self._container._ask("write", data)
+
+    def close_stdin(self) -> None:
+        self._container._ask("close_stdin")
+        self._closed.set()  # a program that reads its input to the end
+
+    def resize(self, rows: int, columns: int) -> None:
+        self._container._ask("resize", rows, columns)
+
+    def close(self) -> None:
+        self._closed.set()
 
 
 class StandInContainer:
@@ -102,8 +141,11 @@ class StandInContainer:
         if self._engine.until is not None:
             assert self._engine.until.wait(20)
 
-    def feed(self, source: int | bytes) -> None:
-        self._ask("feed", source)
+    def attach(self, *, start: bool = False, stdin: bool = False, **how: object) -> object:
+        if start:
+            self.start()
+        self._ask("attach", stdin, how)
+        return StandInAttachment(self, self.output())
 
     def stop(self, timeout: float | None = None) -> ExitInfo | None:
         self._ask("stop", timeout)

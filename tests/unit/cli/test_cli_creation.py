@@ -10,7 +10,7 @@ import pytest
 from longshore.cli import create, run
 from longshore.cli.creation import FLAGS, options_of
 from longshore.cli.flags import parse
-from longshore.errors import HostUnsupported, InvalidArgument
+from longshore.errors import InvalidArgument
 from longshore.options import ContainerConfig, normalize
 
 
@@ -102,10 +102,9 @@ def test_nothing_to_run() -> None:
         asked("--rootfs")
 
 
-def test_a_terminal_comes_later() -> None:
-    with pytest.raises(HostUnsupported, match="terminal"):
-        asked("-t", "image")
-    assert asked("--tty=false", "image") == ("image", [], {})
+def test_a_terminal() -> None:
+    assert asked("-it", "image") == ("image", [], {"interactive": True, "tty": True})
+    assert asked("--tty=false", "image") == ("image", [], {"tty": False})
 
 
 def test_relative_volumes_are_the_callers() -> None:

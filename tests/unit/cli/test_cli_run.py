@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cli_standin import NOW, ended
+from cli_standin import NOW, ended, inspection
 
 from longshore.cli.run import write_all
+from longshore.engine.trace import UNTRACED
 from longshore.errors import ProgramNotFound
 from longshore.models import ExitReason, LogRecord
 
 if TYPE_CHECKING:
-    from conftest import Shell
+    from conftest import Outcome, Shell
 
 ROOT = ("--rootfs", "/:O")
 
@@ -43,19 +44,68 @@ def test_detached(shell: Shell) -> None:
     assert verbs(shell) == ["create", "start"]
 
 
-def test_standard_input_is_fed_only_when_asked(shell: Shell) -> None:
-    shell("run", *ROOT, "sh")
-    assert "feed" not in verbs(shell)
-    shell("run", "-i", *ROOT, "sh")
-    for thread in threading.enumerate():
-        if thread.name == "stdin":
-            thread.join(10)
-    assert ("feed", "new", 0) in shell.engine.asked
+def fed(shell: Shell, data: bytes, *words: str) -> Outcome:
+    """Run a command line whose standard input is a pipe with some data."""
+    reader, writer = os.pipe()
+    saved = os.dup(0)
+    os.dup2(reader, 0)
+    os.close(reader)
+    try:
+        os.write(writer, data)
+        os.close(writer)
+        return shell(*words)
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
 
 
-def test_no_log_is_no_output(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_passed_on_only_when_asked(shell: Shell) -> None:
+    shell.engine.endless = True
+    fed(shell, b"\x10\x11", "run", "-i", "--name", "box", *ROOT, "sh")
+    assert ("write", "box", b"\x10\x11") in shell.engine.asked  # no detach keys in a pipe
+    assert ("close_stdin", "box") in shell.engine.asked
+    shell.engine.asked.clear()
+    shell.engine.endless = False
+    fed(shell, b"data", "run", *ROOT, "sh")
+    assert not {"attach", "write", "close_stdin"} & {*verbs(shell)}
+
+
+@pytest.mark.parametrize("flag", ["--log-driver=none", "--log-opt=max-size=1m", "-t"])
+def test_where_more_is_to_be_done_it_is_attached(shell: Shell, flag: str) -> None:
     shell.engine.records = [LogRecord(stream="stdout", time_ns=NOW, data=b"a\n")]
-    assert shell("run", "--log-driver=none", *ROOT, "sh").out == ""
+    done = shell("run", flag, *ROOT, "sh")
+    assert (done.code, done.out) == (7, "a\n")
+    assert verbs(shell) == ["create", "attend", "start", "attach", "wait", "leave"]
+    (asked,) = [what for what in shell.engine.asked if what[0] == "attach"]
+    assert asked[2:] == (False, {"when_full": "block", "console_size": None, "trace": UNTRACED})
+
+
+def test_a_failed_start_of_an_attached_one(shell: Shell) -> None:
+    shell.engine.failure = ProgramNotFound("no such program")
+    assert shell("run", "-t", "--rm", "--name", "gone", *ROOT, "sh").code == 127
+    assert shell("run", "-t", "--name", "kept", *ROOT, "sh").code == 127
+    assert "gone" not in shell.engine.found
+    assert "kept" in shell.engine.found
+
+
+def test_start_attached(shell: Shell) -> None:
+    shell("create", "--name", "box", *ROOT, "sh")
+    assert shell("start", "-a", "box").code == 7
+    assert verbs(shell) == ["create", "attend", "start", "attach", "wait", "leave"]
+
+
+def test_attach(shell: Shell) -> None:
+    shell.engine.found["box"] = inspection("box", interactive=True)
+    shell.engine.records = [LogRecord(stream="stderr", time_ns=NOW, data=b"a\n")]
+    shell.engine.dropped_bytes = 5
+    done = shell("attach", "--no-stdin", "box")
+    assert (done.code, done.out) == (7, "")
+    assert done.err.startswith("a\nlongshore: warning: 5 bytes that box printed are not shown")
+    shell.engine.endless = True
+    fed(shell, b"hi", "attach", "-l")
+    asked = [what for what in shell.engine.asked if what[0] == "attach"]
+    assert [what[2] for what in asked] == [False, True]
+    assert ("write", "box", b"hi") in shell.engine.asked
 
 
 @pytest.mark.parametrize("detached", [[], ["-d"]])
