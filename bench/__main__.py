@@ -21,7 +21,7 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 sys.path[:0] = [str(ROOT / "src"), str(BENCH)]
-PARTS = ("run", "startup", "ps", "stop")
+PARTS = ("run", "exec", "startup", "ps", "stop")
 
 
 def is_hybrid() -> bool:
@@ -72,6 +72,7 @@ def main() -> int:
             print(f"{key:10} {value}")
         parts = {
             "run": lambda: bench.run(rounds),
+            "exec": lambda: bench.exec(rounds),
             "startup": lambda: bench.startup(rounds),
             "ps": lambda: bench.ps(rounds, containers),
             "stop": lambda: bench.stop(rounds),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from floor import Floor
-from measure import Table
+from measure import Row, Table
 
 from longshore import Engine
 
@@ -200,6 +200,43 @@ class Bench:
             peer.target = f"{peer.ratio_to(command):.2f} × longshore run"
             if name == "podman":
                 peer.target += " (target: ≥ 1.8)"
+        return table
+
+    def exec(self, rounds: int) -> Table:
+        """A second program in a container that runs: to its end, and what it prints."""
+        container = self.engine.create(command=["sleep", "10000"], name="bench", **self.options)
+        container.start()
+        state = self.volatile / "longshore/runtimes" / self.runtime_name
+        bare = [self.runtime, "--root", str(state), "exec", container.id, "true"]
+        table = Table(f"one exec of `true` in a container that runs ({self.runtime_name})")
+        table.add("floor: bare runtime exec", lambda: quiet(bare), base=True)
+        row = table.add("container.exec", lambda: container.exec(["true"]) and None)
+        row.target = "target: ratio ≤ 1.5"
+        table.add("container.popen, wait", lambda: container.popen(["true"]).wait() and None)
+        argv = [*self.longshore, "--runtime", self.runtime_name, "exec", "bench", "true"]
+        command = table.add("longshore exec", lambda: quiet(argv))
+        rows: dict[str, Row] = {}
+        podman = [*self.podman, "exec", "bench", "true"]
+        if "podman" in self.peers:
+            run = [*self.podman, "run", "-d", "--name", "bench", "--network", "none"]
+            sleep = ["--rootfs", str(self.rootfs), "sleep", "10000"]
+            quiet([*run, *PODMAN_LIMITS, *sleep])
+            rows["podman"] = table.add("podman exec", lambda: quiet(podman))
+        if "docker" in self.peers:
+            name = f"longshore-bench-{os.getpid()}"
+            quiet(["docker", "run", "-d", "--rm", "--name", name, "busybox", "sleep", "10000"])
+            docker = ["docker", "exec", name, "true"]
+            rows["docker"] = table.add("docker exec", lambda: quiet(docker))
+        table.go(rounds)
+        if "docker" in self.peers:
+            quiet(["docker", "rm", "-f", f"longshore-bench-{os.getpid()}"])
+        if "podman" in self.peers:
+            quiet([*self.podman, "rm", "-f", "-t", "0", "bench"])
+        container.remove(force=True)
+        for name, peer in rows.items():
+            peer.target = f"{peer.ratio_to(command):.2f} × longshore exec"
+            if name == "podman":
+                peer.target += " (target: ≥ 2.5)"
         return table
 
     def startup(self, rounds: int) -> Table:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +28,23 @@ def test_fresh_debian(release: str) -> None:
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+@pytest.mark.timeout(300)
+def test_an_end_in_the_middle_leaves_no_tree() -> None:
+    needs("mmdebstrap", which("mmdebstrap"))
+    needs("root", os.geteuid(), os.geteuid() == 0)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longshore"
+    argv = [sys.executable, str(ROOT / "scripts/fresh-test"), "12"]
+    with (
+        tempfile.TemporaryFile() as output,
+        subprocess.Popen(argv, stdout=output, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stderr is not None
+        while "$ make run" not in process.stderr.readline():
+            assert process.poll() is None
+        trees = set(cache.iterdir())
+        process.terminate()
+        assert process.wait(60) == 128 + 15
+    gone = trees - set(cache.iterdir())
+    assert [path.name.startswith("debian-12-") for path in gone] == [True]

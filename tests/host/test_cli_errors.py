@@ -90,7 +90,6 @@ FLAGS: tuple[tuple[str, str], ...] = (
     ("--label-file {tmp}/nope", "{tmp}/nope"),
     ("--spec-patch {tmp}/nope", "{tmp}/nope"),
     ("--read-only=maybe", "maybe"),
-    ("-t", "--tty"),
     ("--rootfs {tmp}/nope", "{tmp}/nope"),
     ("--rootfs /etc/passwd", "/etc/passwd"),
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hostkit import which
-from hostlife import SLEEP, eventually, forked, started
+from hostlife import SLEEP, eventually, forked, in_fork, started
 from longshore import Container, Engine
 from longshore.errors import LongshoreError
 from longshore.lifecycle import Status
@@ -266,6 +266,22 @@ def test_an_owner_that_lives_keeps_its_exec(box: Container) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     for fd in (*ready, go[0]):
         os.close(fd)
+    is_untouched(box)
+
+
+def test_a_fork_that_forgets_it_ends_nothing(box: Container) -> None:
+    process = box.popen(["sleep", "7001"])
+
+    def forget() -> None:
+        nonlocal process
+        del process
+
+    eventually(lambda: sleepers(box) == ["7001"])
+    assert in_fork(forget) == 0
+    assert process.poll() is None
+    assert sleepers(box) == ["7001"]
+    with process:
+        process.kill()
     is_untouched(box)
 
 

@@ -221,7 +221,7 @@ def test_the_engine_loads_nothing_heavy() -> None:
     assert len(found) <= 105, sorted(found)
 
 
-@pytest.mark.parametrize("verb", ["run", "ps", "rm", "stop", "logs", "inspect"])
+@pytest.mark.parametrize("verb", ["run", "exec", "ps", "rm", "stop", "logs", "inspect"])
 def test_commands_load_nothing_heavy(verb: str) -> None:
     code = f"import longshore.cli as c; c.load(c.VERBS[{verb!r}])"
     found = modules_of(code)

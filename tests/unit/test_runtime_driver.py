@@ -61,6 +61,18 @@ def test_an_option_of_exec_that_begins_with_a_dash_stays_a_value() -> None:
     )  # fmt: skip
 
 
+def test_a_described_process() -> None:
+    assert RUNC.process_args("abc", "/f", pid_file="/p") == (
+        "exec", "--process=/f", "--pid-file=/p", "abc",
+    )  # fmt: skip
+    assert RUNC.process_args("abc", "/f", pid_file="-p", cgroup="exec-1", preserve_fds=2) == (
+        "exec", "--process=/f", "--pid-file=-p", "--cgroup=exec-1", "--preserve-fds=2", "abc",
+    )  # fmt: skip
+    assert RUNC.argv(("exec", "abc"), "/log")[-4:] == [
+        "--log-format=json", "--log=/log", "exec", "abc",
+    ]  # fmt: skip
+
+
 def test_checkpoint() -> None:
     assert RUNC.checkpoint_args("abc", image_path="/i", work_path="/w") == (
         "checkpoint", "--image-path", "/i", "--work-path", "/w", "abc",

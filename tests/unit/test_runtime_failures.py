@@ -11,7 +11,7 @@ import pytest
 
 from longshore import errors
 from longshore.errors import ProgramNotExecutable, ProgramNotFound, RuntimeFailed
-from longshore.runtime.driver import _UNKNOWN
+from longshore.runtime.driver import _UNKNOWN, Runtime
 from longshore.runtime.failures import _TABLE, explain
 
 DATA = json.loads((Path(__file__).parent.parent / "data/runtime-failures.json").read_text())
@@ -157,3 +157,68 @@ def test_words(words: str, kind: type[RuntimeFailed]) -> None:
     error = explain("crun", "create", "box", words)
     assert type(error) is kind
     assert (error.hint is None) == (kind is RuntimeFailed)
+
+
+# --- exec ----------------------------------------------------------------------------------------
+
+EXECS: list[dict[str, Any]] = DATA["execs"]
+
+
+def failed(sample: dict[str, Any], tmp_path: Path, words: str = "") -> tuple[Any, str]:
+    runtime = Runtime("x", "/usr/bin/x", state_dir="/s", cache_dir="/c")
+    log = tmp_path / "log"
+    log.write_text(sample["log"])
+    said = (words or sample["stderr"]).encode()
+    return runtime.exec_failed(
+        "box", sample["program"], sample["returncode"], log=str(log), words=said
+    )
+
+
+@pytest.mark.parametrize("sample", EXECS, ids=_name)
+def test_a_real_failure_of_an_exec_becomes_an_error(sample: dict[str, Any], tmp_path: Path) -> None:
+    error, path = failed(sample, tmp_path)
+    if sample["class"] is None:
+        assert (error, path) == (None, "")
+        return
+    if error is None:
+        # runc does not log what execve(2) says; whoever knows the file can tell
+        assert sample["runtime"].startswith("runc")
+        assert path == sample["program"]
+        error = explain("x", "run a process in", "box", sample["stderr"], program=path)
+    assert type(error) is getattr(errors, sample["class"])
+    assert error.exit_code == EXIT_CODES[sample["class"]]
+    assert str(error).startswith("cannot run a process in container box: x: ")
+    assert sample["hint"] in (error.hint or "") if sample["hint"] else error.hint is None
+    if error.exit_code != 125:
+        assert sample["program"] in str(error)
+
+
+@pytest.mark.parametrize("case", sorted({s["case"] for s in EXECS}))
+def test_the_same_failure_of_an_exec_has_the_same_class_on_every_runtime(case: str) -> None:
+    assert len({s["class"] for s in EXECS if s["case"] == case}) == 1
+
+
+@pytest.mark.parametrize(
+    ("returncode", "words", "path"),
+    [
+        (1, "exec /bad: exec format error\n", "/bad"),
+        (1, "exec /a b: x: no such file or directory\n", "/a b: x"),
+        (2, "exec /bad: exec format error\n", ""),
+        (0, "exec /bad: exec format error\n", ""),
+        (-9, "exec /bad: exec format error\n", ""),
+        (1, "exec /bad: exec format error", ""),
+        (1, "and exec /bad: exec format error\n", ""),
+        (1, "exec /bad: exec format error\nand more\n", ""),
+    ],
+)
+def test_words_that_may_be_the_runtimes(
+    returncode: int, words: str, path: str, tmp_path: Path
+) -> None:
+    sample = {"program": "/bad", "log": "", "returncode": returncode, "stderr": words}
+    assert failed(sample, tmp_path) == (None, path)
+
+
+def test_a_warning_in_the_log_is_no_failure(tmp_path: Path) -> None:
+    log = '{"level": "warning", "msg": "something"}\n'
+    sample = {"program": "/p", "log": log, "returncode": 1, "stderr": "words\n"}
+    assert failed(sample, tmp_path) == (None, "")

@@ -45,9 +45,8 @@ def test_minimal() -> None:
 def test_everything() -> None:
     launch = MINIMAL.replace(
         runtime_args=("--root", "/state", "--log-format=json"),
-        exec_args=("--cgroup", "session-def", "--preserve-fds", "2"),
+        exec_args=("--cgroup=session-def", "--preserve-fds=2"),
         stdin=True,
-        log_size_max=1000,
         log_level="debug",
     )
     assert launch.argv("conmon") == [
@@ -67,16 +66,13 @@ def test_everything() -> None:
         "--exit-dir", "/var/e",
         "--full-attach",
         "-i",
-        "--log-size-max", "1000",
         "--no-sync-log",
         "--log-level", "debug",
         "--syslog",
         "--exec",
         "--exec-process-spec", "/run/e/process.json",
-        "--runtime-opt=--cgroup",
-        "--runtime-opt=session-def",
-        "--runtime-opt=--preserve-fds",
-        "--runtime-opt=2",
+        "--runtime-opt=--cgroup=session-def",
+        "--runtime-opt=--preserve-fds=2",
     ]  # fmt: skip
 
 

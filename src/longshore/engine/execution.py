@@ -167,16 +167,25 @@ class Direct:
         self.stdin = self.stdout = self.stderr = -1
         self._log = self._described = self._pidfd = -1
         self._popen: Popen[bytes] | None = None
+        self._runtime_pid = 0
         try:
             self._oom_before = self._container_ooms()
             self._runtime_pid = self._spawn(config, process, streams)
             self._pidfd = os.pidfd_open(self._runtime_pid)
             events.emit_exec(machinery, "exec", record, tree.name)
         except BaseException:
-            self.close()
-            tree.end()
-            tree.remove()
+            self._take_back()
             raise
+
+    def _take_back(self) -> None:
+        if self._runtime_pid:  # nobody has reaped it, so the number is its own
+            os.kill(self._runtime_pid, signal.SIGKILL)
+            os.waitpid(self._runtime_pid, 0)
+            if self._popen is not None:
+                self._popen.returncode = -_SIGKILL
+        self.close()
+        self._tree.end()
+        self._tree.remove()
 
     def _spawn(
         self, config: ExecConfig, process: ProcessSpec, streams: tuple[int, int, int]
@@ -321,51 +330,27 @@ class Direct:
 
         Who cannot tell yet waits a moment: a runtime that fails ends at once.
         """
+        from longshore.engine.between import has_begun
+
         self.words = words
         for _ in range(_LOOKS):
+            if has_error(read_memory_file(self._log).decode("utf-8", "replace")):
+                return False
+            if has_begun(self._tree, self._runtime.path):
+                return True
             if self.ended(time.monotonic() + _LOOK):
                 self.exit()
                 return self.error is None
-            if has_error(read_memory_file(self._log).decode("utf-8", "replace")):
-                return False
-            if self._has_begun():
-                break
         return True
-
-    def _has_begun(self) -> bool:
-        """Whether any of its processes executes something else than the runtime."""
-        runtime = os.stat(self._runtime.path)
-        for pid in self._tree.processes():
-            try:
-                link = f"/proc/{pid}/exe"
-                own = os.path.samestat(os.stat(link), runtime)
-                # runc executes a copy of itself
-                if not own and not os.readlink(link).startswith("/memfd:"):
-                    return True
-            except OSError:
-                continue
-        return False
 
     def free_runtime(self) -> None:
         """Make a runtime that copies streams give up those that outlive its program.
 
-        To be called when nobody reads them any more. The runtime waits to read something more from
-        its own pipes; when it does, it finds that it cannot write it to us, and ends.
+        To be called when nobody reads them any more.
         """
-        held = {link for pid in self._tree.processes() for link in _pipes(pid).values()}
-        for number, link in _pipes(self._runtime_pid).items():
-            if number > 2 and link in held:
-                try:
-                    path = f"/proc/{self._runtime_pid}/fd/{number}"
-                    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-                except OSError:
-                    continue
-                try:
-                    os.write(fd, b"\n")
-                except OSError:
-                    pass
-                finally:
-                    os.close(fd)
+        from longshore.engine.between import free_copier
+
+        free_copier(self._tree, self._runtime_pid)
 
     # after its end
 
@@ -468,20 +453,3 @@ class Direct:
             setattr(self, name, -1)
             if fd >= 0:
                 os.close(fd)
-
-
-def _pipes(pid: int) -> dict[int, str]:
-    """Return the pipes that a process has open, by descriptor."""
-    found: dict[int, str] = {}
-    try:
-        numbers = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return found
-    for number in numbers:
-        try:
-            link = os.readlink(f"/proc/{pid}/fd/{number}")
-        except OSError:
-            continue
-        if link.startswith("pipe:"):
-            found[int(number)] = link
-    return found

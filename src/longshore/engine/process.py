@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 
 from longshore.engine.pipes import Input, Output
@@ -65,7 +66,8 @@ class Process(Generic[AnyStr]):
     """
 
     __slots__ = (
-        "_capture", "_merged", "_raw", "_text", "_way", "args", "exit", "stderr", "stdin", "stdout",
+        "_capture", "_maker", "_merged", "_raw", "_text", "_way", "args", "exit", "stderr", "stdin",
+        "stdout",
     )  # fmt: skip
 
     stdin: IO[AnyStr] | None
@@ -86,6 +88,7 @@ class Process(Generic[AnyStr]):
         ``text`` is (encoding, errors).
         """
         self._way = way
+        self._maker = os.getpid()
         self._capture: Capture | None = None
         self.args = args
         self.exit: ExitInfo | None = None  # how it ended, as the last look has seen
@@ -292,6 +295,9 @@ class Process(Generic[AnyStr]):
         if getattr(self, "_way", None) is None or self._way.fileno() < 0:
             return
         try:
+            if self._maker != os.getpid():  # a fork has a copy of it, and not the process
+                self._way.close()
+                return
             if self.poll() is None:
                 import warnings
 

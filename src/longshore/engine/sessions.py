@@ -221,8 +221,11 @@ def _settle(machinery: Machinery, container_id: str, held: LockedSession) -> Non
 def _exit_info(
     machinery: Machinery, container_id: str, record: SessionRecord, sight: Sight
 ) -> ExitInfo:
-    usage, kills = SessionTree(machinery, record.cgroup).usage()
-    oom_kills = kills or 0
+    usage, oom_kills = SessionTree(machinery, record.cgroup).usage()
+    if oom_kills is None and record.oom_before is not None:
+        now = container_ooms(machinery, os.path.dirname(record.cgroup))
+        oom_kills = max(0, (now or 0) - record.oom_before)
+    oom_kills = oom_kills or 0
     written = sight.exit
     if written is None or written.code < 0:
         return ExitInfo(
@@ -261,6 +264,15 @@ def _exit_info(
         usage=usage,
         message=message,
     )
+
+
+def container_ooms(machinery: Machinery, cgroup: str) -> int | None:
+    """Return how many the kernel has killed in a container, where its sessions have no count.
+
+    On version 2 there are no controllers below a cgroup with processes.
+    """
+    layout = machinery.cgroup_layout
+    return None if layout.version == 1 else Cgroup(layout, cgroup).oom_kills()
 
 
 def _refused(

@@ -64,6 +64,7 @@ def start(machinery: Machinery, container_id: str, config: ExecConfig) -> str:
         cgroup=sessions.cgroup_path(run.cgroup, session_id),
         created_ns=time.time_ns(),
         actor=identify(os.getpid()),
+        oom_before=sessions.container_ooms(machinery, f"{run.cgroup}/container"),
     )
     try:
         _start(machinery, record, session, sight.init.pid)
@@ -143,7 +144,7 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
             placing.join()
         handshake.release()
         pid = handshake.container_pid(machinery.settings.create_timeout)
-    if trouble[0]:
+    if trouble and trouble[0]:
         _log.warn(f"conmon of an exec in {record.name} stays in its starter's cgroup: {trouble[0]}")
     # conmon's first process has ended, and wrote this file before it did
     data = read_file(paths.conmon_pidfile)

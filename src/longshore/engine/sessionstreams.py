@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import sys
 from _thread import allocate_lock
 
 TYPE_CHECKING = False
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from longshore.engine.sessionway import Session
     from longshore.engine.streams import Input
+
+
+_PATIENCE = 2.0  # seconds; a program that reads late hears of the end from its conmon
 
 
 class SessionOutput(io.RawIOBase):
@@ -94,7 +98,7 @@ class SessionInput(io.BufferedIOBase):
         super().close()
         way, self._way = self._way, None
         if way is not None:
-            way.close()
+            way.leave(_PATIENCE)
 
     def close(self) -> None:
         """Let its program read the end of its input; a terminal gets the key for it."""
@@ -107,7 +111,8 @@ class SessionInput(io.BufferedIOBase):
                 self.leave()
 
     def __del__(self) -> None:
-        self.leave()  # an end that nobody has asked for is none
+        if not sys.is_finalizing():
+            self.leave()  # an end that nobody has asked for is none
 
 
 class Attached:
@@ -170,7 +175,7 @@ class Attached:
         os.eventfd_write(self._wake, 1)
         with self._writing:
             if self._input is not None:
-                self._input.close()
+                self._input.leave(_PATIENCE)
         with self._iterating:
             self._found.close()
             os.close(self._wake)

@@ -98,6 +98,18 @@ class Input:
         else:
             self._socket.end(until=fds, deadline=deadline)
 
+    def leave(self, patience: float) -> None:
+        """End it and leave, as soon as conmon knows of the end, or after some seconds.
+
+        Who leaves earlier may lose the end: see `monitor.attach`.
+        """
+        if self._end >= 0:
+            deadline = time.monotonic() + patience
+            if not self._tty:
+                self.end(deadline=deadline)
+            self._socket.taken(until=(self._end,), deadline=deadline)
+            self.close()
+
     def _fail(self, until: Sequence[int], deadline: float | None) -> None:
         gone = poll_until([self._end, *until], 0.0)
         if not gone and deadline is not None and time.monotonic() >= deadline:

@@ -19,6 +19,10 @@ from longshore.linux.processes import identify, open_pidfd
 from longshore.linux.procs import poll_until
 from longshore.models import Usage
 
+# Seconds. A process that has ended, and has even been reaped, is in its cgroup for another moment
+# (Linux 6.18: until it is switched out for the last time), and nothing tells when that is over.
+_LAST_STEPS = (0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+
 
 class Hierarchy:
     """One mounted hierarchy: its directory, its version, and its v1 controllers."""
@@ -124,10 +128,14 @@ class Cgroup:
 
     def remove(self) -> bool:
         """Remove it and all below it; False when a process keeps any of it busy."""
-        gone = True
-        for hierarchy in self.layout.hierarchies:
-            gone = _remove(self._in(hierarchy)) and gone
-        return gone
+        for pause in _LAST_STEPS:
+            time.sleep(pause)
+            gone = True
+            for hierarchy in self.layout.hierarchies:
+                gone = _remove(self._in(hierarchy)) and gone
+            if gone or self.processes():
+                return gone
+        return False
 
     def processes(self) -> set[int]:
         """Return the pids in it and below it, as this pid namespace sees them."""

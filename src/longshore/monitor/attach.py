@@ -55,6 +55,7 @@ _STREAMS = {2: "stdout", 3: "stderr"}
 _LARGEST_SIDE = 1000  # of a terminal: conmon refuses more
 _PATIENCE = 1.0  # seconds that a busy conmon has to read a size
 _FIONREAD = 0x541B  # asm-generic/ioctls.h
+_SIOCOUTQ = 0x5411  # asm-generic/ioctls.h, TIOCOUTQ
 _SO_ATTACH_FILTER = 26  # socket(7)
 # One instruction of classic BPF, "return 0": no byte of any packet is taken.
 _TAKE_NOTHING = array("B", struct.pack("=HBBI", 6, 0, 0, 0))
@@ -80,6 +81,12 @@ def _connect(path: str, *, deaf: bool = False) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def _on_its_way(connection: socket.socket) -> int:
+    """Return how much memory holds what was sent and not taken yet, an empty packet too."""
+    answer: bytes = fcntl.ioctl(connection, _SIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
 
 
 class StdinSocket:
@@ -139,6 +146,23 @@ class StdinSocket:
                 return False
             return True
         return False
+
+    def taken(self, *, until: Sequence[int] = (), deadline: float | None = None) -> bool:
+        """Wait until conmon has taken all that was sent: then leaving loses nothing of it.
+
+        False as for `send`. conmon takes a packet when the program has read what was before it.
+        """
+        with select.epoll() as poller:
+            # The kernel wakes who watches for edges with each packet that is taken.
+            poller.register(self._socket, select.EPOLLOUT | select.EPOLLET)
+            for fd in until:
+                poller.register(fd, select.EPOLLIN)
+            while _on_its_way(self._socket):
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                ready = dict(poller.poll(left))
+                if not ready or ready.keys() & {*until}:
+                    return False
+        return True
 
     def _writable(self, until: Sequence[int], deadline: float | None) -> bool:
         poller = select.poll()

@@ -35,7 +35,6 @@ class SessionLaunch(Value):
     exit_dir: str
     terminal: bool = False
     stdin: bool = False
-    log_size_max: int = -1
     log_level: str = "warning"
 
     def argv(self, conmon: str) -> list[str]:
@@ -55,7 +54,6 @@ class SessionLaunch(Value):
             *("--exit-dir", self.exit_dir),
             "--full-attach",
             *(["-t"] if self.terminal else ["-i"] if self.stdin else []),
-            *(["--log-size-max", str(self.log_size_max)] if self.log_size_max >= 0 else []),
             "--no-sync-log",
             *("--log-level", self.log_level),
             *(["--syslog"] if self.log_level == "debug" else []),

@@ -51,7 +51,7 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
         "check that the file is a program for this machine, and that its x bit is set",
     ),
     (
-        r"^chdir `|chdir to cwd",
+        r"^chdir (?:to )?`|chdir to cwd",
         RuntimeFailed,
         "the working directory is looked up inside the container",
     ),

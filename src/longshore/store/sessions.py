@@ -62,6 +62,7 @@ class SessionRecord(Value):
     started_ns: int | None = None
     intent: str = ""  # what somebody asked for and what it may therefore die of: kill, timeout
     intent_signal: int = 0
+    oom_before: int | None = None  # the container's count at the start, where it has none itself
     exit: ExitInfo | None = None  # written once, before anyone is told
 
 

@@ -334,7 +334,7 @@ def test_an_exit_code_that_is_not_known(shell: Shell) -> None:
     ("words", "lines"),
     [
         (["pa"], ["pause"]),
-        (["container", "ex"], ["exists"]),
+        (["container", "ex"], ["exec", "exists"]),
         (["--ru"], ["--runroot", "--runtime"]),
         (["ps", "--no"], ["--no-trunc", "--noheading"]),
         (["ps", "--sort", "i"], ["id", "image"]),

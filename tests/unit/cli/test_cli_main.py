@@ -92,7 +92,7 @@ def test_flags_of_every_command_are_sound() -> None:
     [
         (["foo"], "Error: unknown command: foo\nhint: see 'longshore --help'\n"),
         (["psx"], "Error: unknown command: psx\nhint: did you mean 'ps'? see 'longshore --help'\n"),
-        (["exec", "a"], "Error: unknown command: exec\n"),
+        (["build", "a"], "Error: unknown command: build\n"),
         (["container", "stp"], "unknown command: container stp\nhint: did you mean 'stop'?"),
         (["--rot", "x", "ps"], "Error: unknown flag: --rot\nhint: did you mean --root?"),
         (["ps", "--al"], "Error: unknown flag: --al\nhint: did you mean --all? see 'longshore ps"),

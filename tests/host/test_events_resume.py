@@ -22,6 +22,7 @@ from hostlife import (
     kill_init,
     kill_monitor,
     make,
+    printed,
     ready,
     started,
 )
@@ -47,7 +48,7 @@ def live(engine: Engine, rootfs: Path, pause: Callable[[], object] = lambda: Non
         lambda: box.kill("WINCH"),
         lambda: box.rename("other"),
         lambda: box.restart(0),
-        lambda: ready(box),
+        lambda: eventually(lambda: printed(box).count(b"ready") == 2),  # its trap is set
         lambda: box.stop(20),
         lambda: settled(box),
         box.remove,
