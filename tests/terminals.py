@@ -34,6 +34,7 @@ class Terminal:
         self.seen = b""
         self._at = 0  # what was waited for ends here
         self.resize(rows, columns)
+        self._whole = termios.tcgetattr(self._own)
         self.before = self.mode()
         streams = {"stdin": self._own, "stdout": self._own, "stderr": self._own, **streams}
         self.process = subprocess.Popen(
@@ -100,6 +101,16 @@ class Terminal:
     def is_restored(self) -> bool:
         """Whether it is as it was before the command began."""
         return self.mode() == self.before
+
+    def restore(self) -> None:
+        """Put its settings back, as a shell does when its job has stopped."""
+        termios.tcsetattr(self._own, termios.TCSANOW, self._whole)
+
+    def children(self) -> list[int]:
+        """Return the pids of what the command has started."""
+        pid = self.process.pid
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
 
     def hang_up(self) -> None:
         """Close the window."""

@@ -140,7 +140,8 @@ def step(status: Status, fact: Fact) -> Status:
 
 _HINTS: Mapping[tuple[Op, Status], str] = {
     (Op.ATTACH, Status.CREATED): "start it: `longshore start --attach`",
-    (Op.ATTACH, Status.EXITED): "start it: `longshore start --attach`; `logs` has what it printed",
+    (Op.ATTACH, Status.STOPPED): "`longshore logs` has what it printed; `start --attach` it again",
+    (Op.ATTACH, Status.EXITED): "`longshore logs` has what it printed; `start --attach` it again",
     (Op.EXEC, Status.PAUSED): "unpause it first: `longshore unpause`",
     (Op.START, Status.PAUSED): "it runs and is frozen: `longshore unpause`",
     (Op.REMOVE, Status.RUNNING): "stop it first, or remove it with force",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hostkit import needs
-from hostlife import SLEEP, eventually, started
+from hostlife import SLEEP, eventually, ready, started
 from longshore import Container, Engine
 from longshore.errors import (
     ContainerFailed,
@@ -167,9 +167,11 @@ def status(box: Container, **options: Any) -> dict[str, str]:
 
 def test_as_the_container_itself(engine: Engine, busybox_rootfs: Path, runtime: str) -> None:
     box = started(
-        engine, busybox_rootfs, SLEEP, user="user", workdir="/tmp", env={"A": "1"}, umask="027",
-        cap_drop=["CHOWN"], group_add=["2000"], security_opt=["no-new-privileges"],
+        engine, busybox_rootfs, f"echo ready; {SLEEP}", user="user", workdir="/tmp",
+        env={"A": "1"}, umask="027", cap_drop=["CHOWN"], group_add=["2000"],
+        security_opt=["no-new-privileges"],
     )  # fmt: skip
+    ready(box)
     pid = box.inspect().pid
     own = {
         key: value.strip()
@@ -309,6 +311,14 @@ def test_error_matrix_without_permission(engine: Engine, busybox_rootfs: Path) -
     with pytest.raises(ProgramNotExecutable):
         box.exec(["/secret/program"], user="user")
     box.remove(force=True)
+
+
+def test_error_matrix_of_too_many_words(box: Container) -> None:
+    """The kernel's own limit for one argument is 128 KiB."""
+    with pytest.raises(RuntimeFailed, match=r"(?i)argument list too long") as caught:
+        box.exec(["true", "x" * 140_000])
+    assert type(caught.value) is RuntimeFailed
+    assert "standard input" in (caught.value.hint or "")
 
 
 def test_error_matrix_of_a_directory(box: Container) -> None:

@@ -144,8 +144,8 @@ def converse(
         fd = 0 if stdin and os.isatty(0) else 1
         if tty and os.isatty(fd):
             terminal = Terminal(fd, keys=fd == 0, resized=resized, proxied=signals.numbers)
+            signals.last_words = terminal.restore  # first: a signal may come at any moment
             stack.enter_context(terminal)
-            signals.last_words = terminal.restore
         if stdin:
             # From a pipe or a file every byte is the program's.
             keyboard = stack.enter_context(Keyboard(streams, keys if os.isatty(0) else b""))
@@ -244,6 +244,8 @@ class Terminal:
         self._resized = resized
         self._proxied = frozenset(proxied)
         self._before: dict[int, object] = {}
+        self._changes = 0  # of its size
+        self._resizing = False
 
     def __enter__(self) -> Self:
         try:
@@ -281,15 +283,28 @@ class Terminal:
 
     def _pause(self, number: int, _: FrameType | None = None) -> None:
         self.restore()
-        end_by(number)  # it stops here; SIGCONT comes before it goes on
+        end_by(number)  # it stops here, unless there is no shell that could let it go on
+        self._go_on()
 
-    def _go_on(self, _: int, __: FrameType | None = None) -> None:
+    def _go_on(self, _: int = 0, __: FrameType | None = None) -> None:
         if signal.SIGTSTP in self._before:
             signal.signal(signal.SIGTSTP, self._pause)
         self._raw.resume()
         self._resize()
 
     def _resize(self, _: int = 0, __: FrameType | None = None) -> None:
+        self._changes += 1
+        done = 0
+        # Not within itself: a change that comes meanwhile is what the next round sees.
+        while done != self._changes and not self._resizing:
+            self._resizing = True
+            try:
+                done = self._changes
+                self._tell()
+            finally:
+                self._resizing = False
+
+    def _tell(self) -> None:
         size = ttys.size([self._fd])
         if size is not None:
             try:

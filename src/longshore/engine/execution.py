@@ -138,8 +138,8 @@ class Direct:
 
     __slots__ = (
         "_described", "_info", "_intent", "_lock", "_log", "_machinery", "_oom_before", "_pidfd",
-        "_popen", "_program", "_record", "_runtime", "_runtime_pid", "_signal", "_started_ns",
-        "_tree", "error", "stderr", "stdin", "stdout", "words",
+        "_popen", "_process", "_program", "_record", "_runtime", "_runtime_pid", "_signal",
+        "_started_ns", "_tree", "error", "stderr", "stdin", "stdout", "words",
     )  # fmt: skip
 
     def __init__(
@@ -157,6 +157,7 @@ class Direct:
         self._record = record
         self._runtime = runtime
         self._tree = tree
+        self._process = process
         self._program = config.command[0]
         self._intent = ""
         self._signal = 0
@@ -421,14 +422,15 @@ class Direct:
         """Return why its program was never executed; None when it was."""
         name = self._record.name
         log = f"/proc/self/fd/{self._log}"
-        error, path = self._runtime.exec_failed(
+        error, program = self._runtime.exec_failed(
             name, self._program, code, log=log, words=self.words
         )
-        if error is None and path:
-            from longshore.oci.programs import is_executable
+        if error is None and program:
+            from longshore.oci.programs import could_run
 
             assert self._record.run is not None and self._record.run.init is not None
-            if not is_executable(f"/proc/{self._record.run.init.pid}/root", path):
+            root = f"/proc/{self._record.run.init.pid}/root"
+            if not could_run(root, self._process, program):
                 words = self.words.decode("utf-8", "replace")
                 error = self._runtime.failed(words, EXEC, name, log=None, program=self._program)
         if error is None:

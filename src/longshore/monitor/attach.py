@@ -40,7 +40,7 @@ import time
 from array import array
 
 from longshore.errors import MonitorGone
-from longshore.linux.inotify import IN_ACCESS, Watch, poll
+from longshore.linux.inotify import IN_ACCESS, IN_CLOSE_WRITE, Watch, poll
 from longshore.linux.steps import Sleep
 
 TYPE_CHECKING = False
@@ -248,8 +248,7 @@ def resize(path: str, rows: int, columns: int) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)  # until it is closed; others hold it as briefly
-            if not _is_read(fd, time.monotonic() + _PATIENCE):
+            if not _has_turn(fd, time.monotonic() + _PATIENCE):
                 raise MonitorGone("cannot set the size of a terminal: conmon hangs")
             os.write(fd, b"%d %d\n" % (min(rows, _LARGEST_SIDE), min(columns, _LARGEST_SIDE)))
         finally:
@@ -260,18 +259,25 @@ def resize(path: str, rows: int, columns: int) -> None:
         ) from err
 
 
-def _is_read(fifo: int, deadline: float) -> bool:
-    """Wait until all that was written to a fifo has been read; whether it was, by the deadline."""
-    if not _unread(fifo):
+def _has_turn(fifo: int, deadline: float) -> bool:
+    """Wait until nobody else writes to a fifo, and all was read; whether it was, by the deadline.
+
+    Others are kept away until the descriptor is closed.
+    """
+    if _is_free(fifo):
         return True
     with Watch() as watch:
-        watch.add(fifo, IN_ACCESS)
-        while _unread(fifo):
+        watch.add(fifo, IN_ACCESS | IN_CLOSE_WRITE)
+        while not _is_free(fifo):
             if not poll([watch.fileno()], deadline):
                 return False
             watch.take()
     return True
 
 
-def _unread(fifo: int) -> int:
-    return int.from_bytes(fcntl.ioctl(fifo, _FIONREAD, bytes(4)), sys.byteorder)
+def _is_free(fifo: int) -> bool:
+    try:
+        fcntl.flock(fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return not int.from_bytes(fcntl.ioctl(fifo, _FIONREAD, bytes(4)), sys.byteorder)

@@ -285,15 +285,17 @@ class Runtime:
     ) -> tuple[RuntimeFailed | None, str]:
         """Tell whether the runtime could not run a program, from its exit code and its log.
 
-        Returns (error, ""), or (None, PATH) when the program at this path was not executed or has
-        itself printed ``words`` and nothing else: what runc 1.1 says when execve(2) fails goes to
-        the program's stderr and not to the log. (None, "") when the program ran.
+        Returns (error, ""), or (None, PROGRAM) when this was not executed or has itself printed
+        ``words`` and nothing else: what execve(2) says goes to the program's stderr, and not to the
+        log (runc 1.1, crun 1.21; crun 1.8 logs it). (None, "") when the program ran.
         """
         said = _read_log(log) if returncode > 0 else ""
         if has_error(said):
             return explain(self.name, EXEC, subject, "", log=said, program=program), ""
-        late = re.fullmatch(rb"exec ([^\n]+): [^\n:]+\n", words) if returncode == 1 else None
-        return None, os.fsdecode(late[1]) if late is not None else ""
+        late = re.fullmatch(rb"exec(?: ([^\n]+))?: [^\n:]+\n", words) if returncode == 1 else None
+        if late is None:
+            return None, ""
+        return None, os.fsdecode(late[1]) if late[1] else program
 
     def argv(self, args: Sequence[str], log: str | None = None) -> list[str]:
         """Return a whole command line, to be run by the caller."""

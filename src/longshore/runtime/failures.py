@@ -51,6 +51,11 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
         "check that the file is a program for this machine, and that its x bit is set",
     ),
     (
+        r"(?i)^exec.*: argument list too long",
+        RuntimeFailed,
+        "the kernel limits what a program is given (execve(2)): use a file or standard input",
+    ),
+    (
         r"^chdir (?:to )?`|chdir to cwd",
         RuntimeFailed,
         "the working directory is looked up inside the container",

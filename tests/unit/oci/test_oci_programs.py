@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from longshore.oci.programs import is_executable
+from longshore.oci.programs import could_run, is_executable
 
 
 def elf(machine: bytes, loader: bytes = b"", *, wide: bool = True) -> bytes:
@@ -87,3 +88,64 @@ def test_a_file_system_without_programs(tmp_path: Path) -> None:
     ):
         assert not is_executable("/proc/self", "exe/..")
     assert is_executable("/", sys.executable)
+
+
+# --- as somebody, from somewhere -----------------------------------------------------------------
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    files = {
+        "bin/sh": 0o755, "opt/tool": 0o755, "bin/tool": 0o644, "secret/tool": 0o755,
+        "work/own": 0o700, "bin/text": 0o755,
+    }  # fmt: skip
+    for path, mode in files.items():
+        file = tmp_path / path
+        file.parent.mkdir(exist_ok=True, mode=0o755)
+        file.write_bytes(b"words\n" if path == "bin/text" else b"#!/bin/sh\n")
+        file.chmod(mode)
+    (tmp_path / "secret").chmod(0o710)
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def could(root: Path, program: str, *, uid: int = 0, gid: int = 0, **process: Any) -> bool:
+    described: Any = {
+        "args": [program], "cwd": "/", "env": ["PATH=/bin:/opt"],
+        "user": {"uid": uid, "gid": gid, "additionalGids": [gid]}, **process,
+    }  # fmt: skip
+    return could_run(str(root), described, program)
+
+
+def test_a_path_and_a_name(root: Path) -> None:
+    assert could(root, "sh")
+    assert could(root, "/opt/tool")
+    assert could(root, "tool")  # the one in /bin is not executable, so it is not that one
+    assert not could(root, "/bin/tool")
+    assert not could(root, "/bin/text")
+    assert not could(root, "text")
+    assert not could(root, "nope")
+    assert not could(root, "/no/such")
+    assert not could(root, "tool", env=["A=1"])
+
+
+def test_relative_to_the_working_directory(root: Path) -> None:
+    assert could(root, "./tool", cwd="/opt")
+    assert could(root, "../opt/tool", cwd="/bin")
+    assert not could(root, "./tool", cwd="/bin")
+    assert could(root, "tool", cwd="/opt", env=["PATH=:/bin"])
+
+
+def test_who_may(root: Path) -> None:
+    owner = (root / "secret").stat()
+    assert could(root, "/secret/tool")
+    assert not could(root, "/secret/tool", uid=owner.st_uid + 4711, gid=owner.st_gid + 4711)
+    assert could(root, "/secret/tool", uid=owner.st_uid + 4711, gid=owner.st_gid)
+    assert not could(root, "/work/own", uid=owner.st_uid + 4711, gid=owner.st_gid)
+    assert could(root, "/opt/tool", uid=4711, gid=4711)
+
+
+def test_more_than_the_kernel_may_take(root: Path) -> None:
+    assert could(root, "/opt/tool", args=["/opt/tool", "x" * 100_000])
+    assert not could(root, "/opt/tool", args=["/opt/tool", "x" * 131_072])
+    assert not could(root, "/opt/tool", env=["A=" + "x" * 131_072])
