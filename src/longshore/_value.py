@@ -95,8 +95,7 @@ class Value:
         plain = {
             name: _plain(value)
             for name, value in self.__dict__.items()
-            if name[0] != "_"
-            and (name in cls._required or not _is_same(value, getattr(cls, name)))
+            if name[0] != "_" and (name in cls._required or not _is_same(value, getattr(cls, name)))
         }
         return {**plain, **self._unknown}
 

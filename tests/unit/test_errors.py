@@ -52,7 +52,8 @@ SAMPLES: list[tuple[LongshoreError, dict[str, Any]]] = [
         errors.ProgramNotExecutable, errors.MonitorFailed, errors.MonitorGone)),
     *((kind("words"), {}) for kind in (
         errors.LongshoreError, errors.InvalidArgument, errors.NoSuchContainer, errors.NoSuchExec,
-        errors.NoSuchImage, errors.NoSuchPath, errors.NameInUse, errors.OperationTimeout, errors.StoreError)),
+        errors.NoSuchImage, errors.NoSuchPath, errors.NameInUse, errors.OperationTimeout,
+        errors.StoreError)),
 ]  # fmt: skip
 CLASSES = [
     value

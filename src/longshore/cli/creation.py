@@ -88,7 +88,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("label", "l", EACH, "Set labels", metavar="KEY=VALUE"),
     Flag("label-file", "", LIST, "Read labels from a file", metavar="FILE", completes=_FILE),
     Flag("log-driver", "", TEXT, "Where output is kept (k8s-file or none)", metavar="NAME"),
-    Flag("log-opt", "", LIST, "Options of the log (path=, max-size=, max-file=)", metavar="KEY=VALUE"),
+    Flag("log-opt", "", LIST, "Of the log: path=, max-size=, max-file=", metavar="KEY=VALUE"),
     Flag("memory", "m", TEXT, "Memory limit, such as 64m", metavar=_SIZE),
     Flag("memory-reservation", "", TEXT, "Soft memory limit", metavar=_SIZE),
     Flag("memory-swap", "", TEXT, "Limit of memory and swap together; -1: none", metavar=_SIZE),

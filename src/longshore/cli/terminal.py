@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
         @property
         def numbers(self) -> Iterable[int]: ...
+
         last_words: Callable[[], None]
 
 
