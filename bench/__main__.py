@@ -21,7 +21,7 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 sys.path[:0] = [str(ROOT / "src"), str(BENCH)]
-PARTS = ("run", "exec", "startup", "ps", "stop")
+PARTS = ("run", "exec", "startup", "ps", "stop", "output")
 
 
 def is_hybrid() -> bool:
@@ -55,6 +55,7 @@ def main() -> int:
         return 125
     reenter()
 
+    import output
     from contestants import Bench
     from measure import Table, machine
 
@@ -76,6 +77,7 @@ def main() -> int:
             "startup": lambda: bench.startup(rounds),
             "ps": lambda: bench.ps(rounds, containers),
             "stop": lambda: bench.stop(rounds),
+            "output": lambda: output.table(bench, max(3, rounds // 3)),
         }
         for part in options.only:
             table = parts[part]()

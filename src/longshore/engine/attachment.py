@@ -402,6 +402,7 @@ class _Pump:
 
     def _put(self, found: list[tuple[str, bytes]]) -> None:
         with self._lock:
+            waited_for = not self._queue
             self._queue += found
             self._size += sum(len(data) for _, data in found)
             if not self._blocks and self._size > self._limit:
@@ -412,7 +413,8 @@ class _Pump:
                 self._gap += self._size - size
                 del self._queue[:kept]
                 self._size = size
-        os.eventfd_write(self._ready, 1)
+        if waited_for:
+            os.eventfd_write(self._ready, 1)
         if self._blocks and self._init >= 0:
             fds = (self._room, self._init, self._stop)
             while self._size > self._limit and poll_until(fds, None) == [self._room]:

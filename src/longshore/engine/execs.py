@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from longshore.engine.capture import Capture
+# What is not needed before the runtime is spawned is imported while that works.
 from longshore.engine.execution import launch
 from longshore.errors import InvalidArgument
 from longshore.linux.procs import DEVNULL, PIPE, STDOUT
@@ -81,6 +81,8 @@ class Execution:
         stdin = DEVNULL if data is None else PIPE
         self._way = launch(machinery, container_id, config, stdin=stdin)
         try:
+            from longshore.engine.capture import Capture
+
             self.capture = Capture(self._way, data or b"", limit=limit)
         except BaseException:
             self.abandon()
@@ -148,8 +150,6 @@ def begin(
             text=text,
             bufsize=bufsize,
         )
-    from longshore.engine.process import Process
-
     ends = (
         _end("stdin", stdin),
         _end("stdout", stdout),
@@ -157,7 +157,15 @@ def begin(
     )
     config = _normalized(command, options, stdin=stdin is not False)
     way = launch(machinery, container_id, config, stdin=ends[0], stdout=ends[1], stderr=ends[2])
-    return Process(way, config.command, merged=ends[2] == STDOUT, text=text, bufsize=bufsize)
+    try:
+        from longshore.engine.process import Process
+
+        return Process(way, config.command, merged=ends[2] == STDOUT, text=text, bufsize=bufsize)
+    except BaseException:
+        way.kill()
+        way.exit()
+        way.close()
+        raise
 
 
 def _normalized(command: Sequence[str], options: ExecOptions, *, stdin: bool) -> ExecConfig:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SECOND = 1_000_000_000
 _BLOCK = 1 << 16  # when going backwards
+_BURST, _NAP = 0.0005, 0.002  # seconds
 _SEARCH = 1 << 20  # how far back `tail` looks for the first piece of a line
 
 
@@ -272,7 +273,12 @@ def _follow(
         if complete:
             yield finish()
             return
+        before = time.monotonic()
         yield Sleep(fds=(source.fileno(), *wake_fds), deadline=deadline)
+        now = time.monotonic()
+        if now - before < _BURST:
+            # It is written to without a pause, 8 KiB at a time: let there be more to read at once.
+            yield Sleep(fds=(), deadline=now + _NAP)
         source.clear()
 
 
