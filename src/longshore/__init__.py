@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from longshore.engine.attachment import Attachment
     from longshore.engine.container import Container
     from longshore.engine.engine import Engine
     from longshore.engine.eventstream import EventStream
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attachment",
     "Busy",
     "CommandFailed",
     "Container",
@@ -98,6 +100,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Attachment": "engine.attachment",
     "Container": "engine.container",
     "Engine": "engine.engine",
     "EventStream": "engine.eventstream",

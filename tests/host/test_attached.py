@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostlife import eventually, make, printed, ready, started
-from longshore import Engine, InvalidArgument, ProgramNotFound, Status
-from longshore.engine.attachment import Attachment
+from longshore import Attachment, Engine, InvalidArgument, ProgramNotFound, Status
 
 KINDS: dict[str, dict[str, object]] = {
     "log": {},

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostlife import eventually, kill_monitor, make, started
-from longshore import Engine, InvalidArgument, MonitorGone, Status, WrongState
-from longshore.engine.attachment import Attachment
+from longshore import Attachment, Engine, InvalidArgument, MonitorGone, Status, WrongState
 
 REPORT = """
 for fd in 0 1 2; do test -t $fd && echo terminal $fd; done

@@ -392,10 +392,15 @@ def test_it_can_be_followed_in_steps(monitor: Monitor) -> None:
         assert inotify.poll(sleep.fds, 0.0) == []
         monitor.write(line(n))
         assert inotify.poll(sleep.fds, None) == [sleep.fds[0]]
-        assert next(steps) == [line(n)]
+        found = next(steps)
+        if isinstance(found, Sleep):  # that was quick: there may be more in a moment
+            assert found.fds == ()
+            assert found.deadline is not None
+            found = next(steps)
+        assert found == [line(n)]
     assert isinstance(next(steps), Sleep)
     monitor.end()
-    assert [found for found in steps if found] == []
+    assert [found for found in steps if found and not isinstance(found, Sleep)] == []
 
 
 @pytest.mark.parametrize("size", [1, 4096])

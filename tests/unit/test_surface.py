@@ -23,8 +23,8 @@ def _python(code: str) -> str:
 
 
 def test_all_is_exact() -> None:
-    expected = {"Container", "Engine", "EventStream", "Inspection", "Process", "Status"}
-    expected |= {"Trace", "__version__"}
+    expected = {"Attachment", "Container", "Engine", "EventStream", "Inspection", "Process"}
+    expected |= {"Status", "Trace", "__version__"}
     expected |= set(errors.__all__)
     expected |= set(models.__all__) - {"ContainerId"}
     assert set(NAMES) == expected
