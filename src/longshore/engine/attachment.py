@@ -81,7 +81,8 @@ def attach(
             pump = made.output = _Pump(machinery, record, buffer, when_full == BLOCK)
             made.connect = pump.connect
         elif streams:
-            made.output = _Log(machinery, record, logs)
+            log = made.output = _Log(machinery, record, logs)
+            made.connect = log.connect
         if start is not None:
             start(created=made.connect_all)
         made.connect_all()  # unless it was done before the program began
@@ -326,6 +327,11 @@ class _Log:
         except BaseException:
             self._end.__exit__()
             raise
+
+    def connect(self, record: Record) -> None:  # noqa: ARG002 - others connect to a process
+        """Hold the log that conmon has made: it may be gone before it is read."""
+        if self._source is not None:
+            self._source.hold()
 
     def steps(self, wake: int) -> Generator[Sleep | list[tuple[str, bytes]]]:
         self._end.fds.append(wake)

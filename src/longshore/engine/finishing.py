@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from longshore.store.records import Locked
 
 
+_FORKS = 20  # conmon forks thrice; more would be another program's
+
+
 @contextlib.contextmanager
 def settled(
     machinery: Machinery,
@@ -316,8 +319,13 @@ def demolish(machinery: Machinery, held: Locked) -> None:
     """Take back a run by force, however far it came: conmon, processes, runtime state, mounts."""
     record = held.record
     run = record.run
-    monitor = run.monitor if run is not None else None
-    end_monitor(machinery, monitor or find_monitor(machinery, record.id))
+    end_monitor(machinery, run.monitor if run is not None else None)
+    # One that has forked just before it was ended has left another one, which would go on.
+    for _ in range(_FORKS):
+        monitor = find_monitor(machinery, record.id)
+        if monitor is None:
+            break
+        end_monitor(machinery, monitor)
     cgroup = machinery.placement(record.config, record.id).own.path
     runtime = machinery.runtime_of(record)
     if runtime is not None and (run is None or run.init is None):

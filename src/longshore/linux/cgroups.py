@@ -21,7 +21,7 @@ from longshore.models import Usage
 
 # Seconds. A process that has ended, and has even been reaped, is in its cgroup for another moment
 # (Linux 6.18: until it is switched out for the last time), and nothing tells when that is over.
-_LAST_STEPS = (0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+_LAST_STEPS = (0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 
 
 class Hierarchy:

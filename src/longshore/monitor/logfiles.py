@@ -68,6 +68,19 @@ class Source:
         """Forget what was told so far; what it was about is read next."""
         self._watch.take()
 
+    def hold(self) -> None:
+        """Open a log that was not there yet: it can be read then, whoever removes it."""
+        if self._fd >= 0:
+            return
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            self.start_at(fd, 0)
+        finally:
+            os.close(fd)
+
     def start_at(self, fd: int, offset: int) -> None:
         """Begin in this open file, at this place."""
         mine = os.dup(fd)
