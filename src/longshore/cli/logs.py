@@ -8,8 +8,8 @@ import time
 from longshore import _log
 from longshore.cli import targets
 from longshore.cli.flags import INT, SWITCH, TEXT, Command, Flag
-from longshore.cli.run import write_all
 from longshore.errors import LongshoreError
+from longshore.linux.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from longshore.cli import creation
 from longshore.cli.flags import SWITCH, TEXT, Command, Flag
 from longshore.errors import LongshoreError
 from longshore.linux import grace
+from longshore.linux.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,27 +134,6 @@ def follow(container: Container) -> None:
     sys.stdout.flush()
     for stream, data in container.output():
         write_all(2 if stream == "stderr" else 1, data)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of it, however little the descriptor takes at a time.
-
-    BrokenPipeError when nobody will read it: a pipe's reader, or a terminal, is gone.
-    """
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:  # somebody gave us a non-blocking descriptor
-            import select
-
-            poller = select.poll()
-            poller.register(fd, select.POLLOUT)
-            poller.poll()
-        except OSError as err:
-            if err.errno == errno.EIO and os.isatty(fd):
-                raise BrokenPipeError(err.errno, err.strerror) from err
-            raise
 
 
 class Signals:

@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 
-from longshore.cli.run import write_all
 from longshore.errors import InvalidArgument, LongshoreError
 from longshore.linux import ttys
+from longshore.linux.files import write_all
 from longshore.linux.procs import poll_until
 
 TYPE_CHECKING = False

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
-
 from longshore.engine.capture import Stream
+from longshore.linux.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,24 +34,3 @@ class Copied(Stream):
             self._silent = not self._way.is_genuine(data)
         if not self._silent:
             write_all(self._fd, data)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of it, however little the descriptor takes at a time.
-
-    BrokenPipeError when nobody will read it: a pipe's reader, or a terminal, is gone.
-    """
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:  # somebody gave us a non-blocking descriptor
-            import select
-
-            poller = select.poll()
-            poller.register(fd, select.POLLOUT)
-            poller.poll()
-        except OSError as err:
-            if err.errno == errno.EIO and os.isatty(fd):
-                raise BrokenPipeError(err.errno, err.strerror) from err
-            raise

@@ -11,11 +11,11 @@ import io
 import sys
 
 from longshore.engine import sessions
-from longshore.engine.copying import write_all
 from longshore.engine.process import Process
 from longshore.engine.sessionstreams import Attached, SessionInput, SessionOutput
 from longshore.engine.sessionway import Session
 from longshore.errors import InvalidArgument, NoSuchExec, RecordCorrupt
+from longshore.linux.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 
@@ -156,3 +157,24 @@ def _empty(directory: int, mount: bytes | int) -> None:
             os.close(child)
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(name, dir_fd=directory)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it, however little the descriptor takes at a time.
+
+    BrokenPipeError when nobody will read it: a pipe's reader, or a terminal, is gone.
+    """
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:  # somebody gave us a non-blocking descriptor
+            import select
+
+            poller = select.poll()
+            poller.register(fd, select.POLLOUT)
+            poller.poll()
+        except OSError as err:
+            if err.errno == errno.EIO and os.isatty(fd):
+                raise BrokenPipeError(err.errno, err.strerror) from err
+            raise

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from cli_standin import NOW, ended, inspection
 
-from longshore.cli.run import write_all
 from longshore.engine.trace import UNTRACED
 from longshore.errors import ProgramNotFound
+from longshore.linux.files import write_all
 from longshore.models import ExitReason, LogRecord
 
 if TYPE_CHECKING:
