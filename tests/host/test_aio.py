@@ -24,6 +24,7 @@ from longshore import (
     NoSuchContainer,
     OperationTimeout,
     Status,
+    Trace,
     aio,
 )
 from longshore.aio import loop as aio_loop
@@ -196,21 +197,64 @@ def test_a_cancelled_run_leaves_nothing(go: Any, face: aio.Engine, busybox_rootf
     go(main())
 
 
+class CancelsAt(Trace):
+    """Cancels a task of an event loop when a phase of its start has ended, and not a moment later.
+
+    The start, which is in a thread, goes on when the loop knows of it.
+    """
+
+    def __init__(self, phase: str) -> None:
+        super().__init__()
+        self._phase = phase
+        self.loop = asyncio.get_running_loop()
+        self.task: asyncio.Task[None] | None = None
+        self.cancelled = threading.Event()
+
+    def mark(self, phase: str) -> None:
+        super().mark(phase)
+        if phase == self._phase:
+            self.loop.call_soon_threadsafe(self._cancel)
+            assert self.cancelled.wait(30)
+
+    def _cancel(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+        self.loop.call_soon(self.cancelled.set)
+
+
 def test_a_cancelled_start_is_taken_back(go: Any, face: aio.Engine, busybox_rootfs: Path) -> None:
     async def main() -> None:
         box = await face.create(command=["sh", "-c", SLEEP], rootfs=busybox_rootfs)
-        for delay in (0.0, 0.01, 0.03):
-            task = asyncio.create_task(box.start())
-            await asyncio.sleep(delay)
-            task.cancel()
+        whole = Trace()
+        await box.start(trace=whole)
+        await box.stop(0)
+        for phase, _ in whole.phases:
+            trace = CancelsAt(phase)
+            trace.task = task = asyncio.create_task(box.start(trace=trace))
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await box.status in (Status.CREATED, Status.EXITED)
+            assert trace.cancelled.is_set(), phase
+            assert await box.status is Status.EXITED, phase
+        task = asyncio.create_task(box.start())
+        await asyncio.sleep(0)  # it is with its thread
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await box.status is Status.EXITED
+
+    go(main())
+
+
+def test_a_cancelled_start_of_one_that_runs_lets_it_run(
+    go: Any, face: aio.Engine, busybox_rootfs: Path
+) -> None:
+    async def main() -> None:
+        box = await face.create(command=["sh", "-c", SLEEP], rootfs=busybox_rootfs)
         await box.start()
-        task = asyncio.create_task(box.start())  # it runs already, and goes on
+        task = asyncio.create_task(box.start())
         await asyncio.sleep(0)
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError):
             await task
         assert await box.status is Status.RUNNING
 

@@ -69,19 +69,12 @@ class Container(Inside):
         Cancelled, the start is finished and then taken back: what it has begun is killed.
         """
 
-        def undo(started: bool) -> None:
-            if started:
+        def undo(begun: bool) -> None:
+            if begun:
                 self._sync.stop(0)
                 self._sync.cleanup()
 
-        def start() -> bool:
-            from longshore.lifecycle import Status
-
-            before = self._sync.status
-            self._sync.start(console_size=console_size, trace=trace)
-            return before is not Status.RUNNING
-
-        await call_or_undo(start, undo)
+        await call_or_undo(lambda: self._sync._start(console_size=console_size, trace=trace), undo)
 
     async def wait(self, timeout: float | None = None, *, condition: str = "exited") -> ExitInfo:
         """Wait until it has ended and return how. Cancelled, it changes nothing.

@@ -76,7 +76,7 @@ class Container(Inside):
         console_size: tuple[int, int] | None,
         trace: Trace,
         created: Callable[[], None] | None = None,
-    ) -> None:
+    ) -> bool:
         from longshore.engine import starting
 
         if console_size is not None:
@@ -84,7 +84,7 @@ class Container(Inside):
 
             console_size = checked_size(self._machinery, self.id, console_size, "console_size")
         attendance = self._attendance
-        starting.start(
+        return starting.start(
             self._machinery,
             self.id,
             trace=trace,

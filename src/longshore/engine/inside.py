@@ -36,7 +36,7 @@ class Inside:
             console_size: tuple[int, int] | None,
             trace: Trace,
             created: Callable[[], None] | None = None,
-        ) -> None: ...
+        ) -> bool: ...
 
     def exec(
         self,

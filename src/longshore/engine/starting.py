@@ -50,8 +50,10 @@ def start(
     prepared: Callable[[], None] | None = None,
     created: Callable[[], None] | None = None,
     console_size: tuple[int, int] | None = None,
-) -> None:
+) -> bool:
     """Start a container; one that runs already is fine. CREATED, STOPPED, EXITED → RUNNING.
+
+    Returns whether it was this call that began it.
 
     A start that fails takes everything back, keeps the reason in the record, as its error and as
     an exit START_FAILED, and raises it. One that its caller cuts short (Ctrl-C, say) has not
@@ -63,7 +65,7 @@ def start(
         status = held.record.status
         require(Op.START, status, held.record.name)
         if status is Status.RUNNING:
-            return
+            return False
         if status is Status.STOPPED:
             finishing.cleanup(machinery, held)
         if held.record.run is not None and status is not Status.INITIALIZED:
@@ -77,6 +79,7 @@ def start(
 
             resize(machinery.paths(container_id).winsz_fifo, *console_size)
         _begin(machinery, held, trace, created)
+    return True
 
 
 def _init(
