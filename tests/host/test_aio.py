@@ -222,6 +222,48 @@ class CancelsAt(Trace):
         self.loop.call_soon(self.cancelled.set)
 
 
+def test_a_cancelled_run_does_not_block(go: Any, face: aio.Engine, busybox_rootfs: Path) -> None:
+    async def cancelled() -> None:
+        async with await face.events(actions=["start"]) as events:
+            task = asyncio.create_task(
+                face.run(command=["sleep", "1000"], rootfs=busybox_rootfs, input=bytes(1 << 20))
+            )
+            await anext(aiter(events))
+        await asyncio.sleep(0.1)  # most likely the input is being written then
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def twice() -> None:
+        await cancelled()
+        with DETECTOR.watching():
+            await cancelled()
+        assert await face.list(all=True) == []
+
+    go(twice())
+
+
+def test_what_lasts_keeps_no_short_call_waiting(
+    go: Any, face: aio.Engine, busybox_rootfs: Path
+) -> None:
+    """More are under way than there are threads for short calls, and one of these ends them."""
+
+    async def main() -> None:
+        box = await face.create(command=["sh", "-c", SLEEP], rootfs=busybox_rootfs)
+        await box.start()
+        ways = [await box.popen(["sleep", "1001"]) for _ in range(aio_loop._CALLS + 4)]
+        while sum("1001" in p.command for p in await box.top()) < len(ways):
+            await asyncio.sleep(0.05)
+        lasting = [asyncio.create_task(way.communicate(timeout=60)) for way in ways]
+        await asyncio.sleep(0)
+        await box.kill()
+        assert (await box.wait(60)).code == 137
+        assert {*await asyncio.gather(*lasting)} == {(b"", b"")}
+        assert {way.returncode for way in ways} == {137}
+
+    go(main())
+
+
 def test_a_cancelled_start_is_taken_back(go: Any, face: aio.Engine, busybox_rootfs: Path) -> None:
     async def main() -> None:
         box = await face.create(command=["sh", "-c", SLEEP], rootfs=busybox_rootfs)

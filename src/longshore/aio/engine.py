@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longshore.aio.container import Container, EventStream
-from longshore.aio.loop import call, call_or_undo, take
+from longshore.aio.loop import call, call_or_undo, take, until_interrupted
 from longshore.engine.engine import Engine as SyncEngine
 from longshore.engine.trace import UNTRACED
 
@@ -100,10 +100,9 @@ class Engine:
         try:
             await call(running.begin)
             if input is not None:
-                await call_or_undo(
-                    lambda: running.feed(input), lambda _: None, hasten=running.interrupt
-                )
-            await take(running.exit_steps())
+                await until_interrupted(lambda: running.feed(input), running.interrupt)
+            if not await take(running.exit_steps()):
+                await call(running.time_out)
             return await call(running.finish, program, check=check)
         except BaseException as error:
             await call(running.abandon, error)

@@ -243,8 +243,10 @@ async def captured(capture: Capture, deadline: float | None = None) -> bool:
                 if time.monotonic() >= deadline:
                     return False
                 until = deadline if until is None else min(until, deadline)
-            if not await ready(readers, writers, until=until):
-                await call(capture.look)
+            woken = await ready(readers, writers, until=until)
+            if woken or (deadline is not None and time.monotonic() >= deadline):
+                continue  # what has come is read before anything else
+            await call(capture.look)
         return True
     finally:
         capture.forget()

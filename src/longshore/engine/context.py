@@ -60,6 +60,7 @@ def spec_context(
         init_path=init_path,
         cgroup_version=layout.version,
         controllers=layout.controllers(),
+        swap_accounting=config.memory is None or layout.counts_swap(),
         default_caps=(
             parse_capabilities(settings.default_capabilities, "default_capabilities")
             if settings.default_capabilities

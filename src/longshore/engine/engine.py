@@ -167,7 +167,8 @@ class Engine:
             running.begin()
             if input is not None:
                 running.feed(input)
-            run(running.exit_steps())
+            if not run(running.exit_steps()):
+                running.time_out()
             return running.finish(program, check=check)
         except BaseException as error:
             running.abandon(error)

@@ -1,7 +1,7 @@
 """A command run in a container of its own, from its creation to its removal (`Engine.run`).
 
-In parts, because a thread and an event loop put them together differently: what is in steps here
-may take as long as the command does, all else is short.
+In parts, because a thread and an event loop put them together differently: what is in steps here,
+and `feed`, may take as long as the command does; all else is what a few calls of a runtime take.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def prepare(options: CreateOptions, data: bytes | None) -> None:
 
 
 class Running:
-    """One run: `begin`, `feed`, `exit_steps`, then `finish`; or `abandon` it at any point."""
+    """One run: `begin`, `feed`, `exit_steps`, `time_out` if these say so, then `finish`.
+
+    Or `abandon` it at any point.
+    """
 
     __slots__ = ("_container", "_deadline", "_info", "_log", "_machinery", "_stack", "_trace")
 
@@ -77,8 +80,8 @@ class Running:
         except LongshoreError:
             pass  # it has ended, or is removed by force in a moment
 
-    def exit_steps(self) -> Steps[None]:
-        """Wait for its end, and kill it when the time is over."""
+    def exit_steps(self) -> Steps[bool]:
+        """Wait for its end; False when the time was over first."""
         from longshore.engine import waiting
 
         left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
@@ -86,9 +89,15 @@ class Running:
         try:
             self._info = yield from waiting.exit_steps(self._machinery, container_id, timeout=left)
         except OperationTimeout:
-            from longshore.engine import stopping
+            return False
+        self._trace.mark("run")
+        return True
 
-            self._info = stopping.time_out(self._machinery, container_id)
+    def time_out(self) -> None:
+        """Kill it because its time is over."""
+        from longshore.engine import stopping
+
+        self._info = stopping.time_out(self._machinery, self._container.id)
         self._trace.mark("run")
 
     def finish(self, program: str, *, check: bool) -> RunResult:

@@ -13,6 +13,7 @@ import contextlib
 import os
 import time
 
+from longshore import _log
 from longshore.engine import events, finishing
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
@@ -215,7 +216,11 @@ def _settle(machinery: Machinery, container_id: str, held: LockedSession) -> Non
         info = _exit_info(machinery, container_id, record, sight)
         held.save(record.replace(exit=info))
         events.emit_exec(machinery, "exec_died", container_id, record.id, exit_code=info.code)
-    _clear(machinery, container_id, held.record)
+    try:
+        _clear(machinery, container_id, held.record)
+    except (LongshoreError, OSError) as err:
+        # how it ended is written down; what is left is tried again by whoever looks next
+        _log.warn(f"cleaning up after exec session {record.id[:12]}: {err}")
 
 
 def _exit_info(
@@ -375,7 +380,8 @@ def sweep(machinery: Machinery, container_id: str) -> None:
     """Clean up after sessions that ended while nobody looked, or whose start was cut short."""
     store = store_of(machinery, container_id)
     for session_id in store.live_ids():
-        with contextlib.suppress(NoSuchExec, RecordCorrupt, Busy):
+        # one that cannot be ended, or read, keeps nobody from starting another
+        with contextlib.suppress(LongshoreError, OSError):
             settle(machinery, container_id, session_id, time.monotonic())
     store.sweep()
 

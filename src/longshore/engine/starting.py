@@ -409,7 +409,8 @@ def _taken_back(
     except (LongshoreError, OSError) as err:
         shown.add_note(f"and the reason could not be kept: {err}")
     try:
-        if run is not None and (run.actor is not None or record.status is Status.INITIALIZED):
+        alive = record.status in (Status.INITIALIZED, Status.RUNNING)
+        if run is not None and (run.actor is not None or alive):
             finishing.demolish(machinery, held)
         held.save(record.replace(status=at_rest(record), run=None))
     except (LongshoreError, OSError) as err:

@@ -124,9 +124,8 @@ def stop(
                 fast=fast,
             )
         deaf = policy.fast and _cannot_receive(run.init, policy.signal)
-        note = ""
-        if deaf and policy.grace > 0:
-            note = f"its pid 1 cannot receive signal {policy.signal}, so it was killed at once"
+        why = f"its pid 1 cannot receive signal {policy.signal}, so it was killed at once"
+        note = why if deaf and policy.grace > 0 else ""
         deaf = deaf or record.status is Status.INITIALIZED
         gently = policy.grace > 0 and policy.signal != _SIGKILL and not deaf
         held.save(
@@ -140,9 +139,10 @@ def stop(
         )
         sent = policy.signal if gently else _SIGKILL
         events.emit(machinery, "stop", record, attributes={"signal": str(sent)})
-    if gently:
         program = _program(run.init)
-        _signal(machinery, record, policy.signal)
+        # Under the lock: a moment later its id may be that of another run.
+        _signal(machinery, record, sent, everyone=not gently)
+    if gently:
         grace = policy.grace
         if policy.fast and grace > _EXEC and not _gone(run.init, _EXEC):
             # What got the signal may have been the runtime's own init, a moment before it became
@@ -150,22 +150,23 @@ def stop(
             changed = _program(run.init) != program
             lost = changed and _cannot_receive(run.init, policy.signal)
             grace = 0.0 if lost else grace - _EXEC
+            note = why if lost else ""
         if _gone(run.init, grace):
             return await_exit(machinery, container_id, of_run=run.number)
         with finishing.settled(machinery, container_id, "stop") as held:
             now = held.record
             if now.run is None or now.run.number != run.number or now.status is Status.STOPPED:
                 return now.exits[-1] if now.exits else None
-            held.save(now.replace(run=now.run.replace(intent="escalate")))
-    kill_now(machinery, record)
+            held.save(now.replace(run=now.run.replace(intent="escalate", note=note)))
+            _signal(machinery, record, _SIGKILL, everyone=True)
+    _await_death(machinery, record)
     return await_exit(machinery, container_id, of_run=run.number)
 
 
-def kill_now(machinery: Machinery, record: Record) -> None:
-    """SIGKILL everything in a container and wait until its init is gone."""
+def _await_death(machinery: Machinery, record: Record) -> None:
+    """Wait until a container's init, to which SIGKILL was sent, is gone."""
     run = record.run
     assert run is not None
-    _signal(machinery, record, _SIGKILL, everyone=os.geteuid() == 0)
     timeout = machinery.settings.kill_timeout
     # A pause that comes between freezes it with the signal pending (cgroup v1): thaw it again.
     patience = 0.1
@@ -189,8 +190,9 @@ def time_out(machinery: Machinery, container_id: str) -> ExitInfo:
         alive = record.status in (Status.INITIALIZED, Status.RUNNING, Status.PAUSED)
         if alive and run is not None:
             held.save(record.replace(run=run.replace(intent="timeout", intent_signal=_SIGKILL)))
+            _signal(machinery, record, _SIGKILL, everyone=True)
     if alive:
-        kill_now(machinery, record)
+        _await_death(machinery, record)
     number = None if run is None else run.number
     return await_exit(machinery, container_id, of_run=number)
 
@@ -205,19 +207,23 @@ def remove_live(machinery: Machinery, container_id: str) -> None:
         if not is_alive(run.monitor):
             return  # nobody will say how it ended: `finishing.remove` takes it down by force
         held.save(record.replace(run=run.replace(intent="kill", intent_signal=_SIGKILL)))
-    try:
-        kill_now(machinery, record)
-    except CommandFailed:
-        pass  # its runtime is missing or broken: `finishing.remove` does without it
+        try:
+            _signal(machinery, record, _SIGKILL, everyone=True)
+        except CommandFailed:
+            return  # its runtime is missing or broken: `finishing.remove` does without it
+    _await_death(machinery, record)
 
 
 def _signal(machinery: Machinery, record: Record, number: int, *, everyone: bool = False) -> None:
-    """Send a signal through the runtime; that its target has just ended is success."""
+    """Send a signal through the runtime; that its target has just ended is success.
+
+    The container is locked. ``everyone`` is every process, where the user is root (S17).
+    """
     run = record.run
     runtime = machinery.runtime_of(record)
     assert run is not None and runtime is not None
     try:
-        runtime.kill(record.id, number, everyone=everyone)
+        runtime.kill(record.id, number, everyone=everyone and os.geteuid() == 0)
     except (ProgramNotFound, ProgramNotExecutable):
         send(run.init, number)  # its runtime is gone: what can be reached without is its init
     except RuntimeFailed:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 200  # directories in one another; each takes three descriptors and three frames
 _CHUNK = 64 << 20  # of one call in the kernel, so that Ctrl-C is heard
 _BUFFER = 1 << 20
+_MOST_UNSIZED = 64 << 20  # bytes; no file of /proc or /sys is nearly as large
 _MAX_LINKED = 256  # files with several names that are kept in mind; each holds a descriptor
 _NO_RANGES = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 _EXCLUSIVE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -312,10 +313,14 @@ def remove(directory: int, name: str) -> None:
 def copy_data(reader: int, writer: int, size: int) -> None:
     """Copy a file of this size, holes as holes; one of size 0 is read to its end (as of /proc).
 
-    What it grows by meanwhile is left out; if it shrinks the copy is as short.
+    What it grows by meanwhile is left out; if it shrinks the copy is as short. EFBIG: what has no
+    size goes on for longer than anything of /proc, because somebody fills it while it is read.
     """
     if size == 0:
         while data := os.read(reader, _BUFFER):
+            size += len(data)
+            if size > _MOST_UNSIZED:
+                raise OSError(errno.EFBIG, "it grows while it is read")
             write_all(writer, data)
         return
     reached = offset = 0

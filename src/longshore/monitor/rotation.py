@@ -15,6 +15,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
+import termios
 
 from longshore.linux.files import read_file
 from longshore.monitor.logfiles import numbered, rotated
@@ -22,7 +24,6 @@ from longshore.monitor.logfiles import numbered, rotated
 # What may be kept above the limit for those who follow a log and are behind, bytes a container.
 SPARE = 16 << 20
 _REOPEN = b"2 0 0\n"
-_FIONREAD = 0x541B  # asm-generic/ioctls.h
 
 
 def move_aside(path: str) -> None:
@@ -61,7 +62,7 @@ def is_still_to_be_asked(path: str, ctl: str, monitor: int) -> bool:
     except OSError:
         return False
     try:
-        unread = int.from_bytes(fcntl.ioctl(fd, _FIONREAD, bytes(4)), "little")
+        unread = int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
     finally:
         os.close(fd)
     return not unread and not os.path.lexists(path) and _has_open(monitor, numbered(path, 1))
@@ -118,6 +119,9 @@ def _is_pinned(fd: int) -> bool:
 
 
 def looks_after_itself(monitor: int) -> bool:
-    """Whether a running conmon was told to keep its log small itself."""
-    argv = read_file(f"/proc/{monitor}/cmdline") or b""
+    """Whether a running conmon was told to keep its log small itself; not so if it has ended."""
+    try:
+        argv = read_file(f"/proc/{monitor}/cmdline") or b""
+    except ProcessLookupError:  # it ended after it was opened
+        return False
     return b"--log-size-max" in argv.split(b"\0")
