@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import hostkit
-from hostlife import eventually, make
+from hostlife import SLEEP, eventually, make
 from longshore import Engine
 from longshore.errors import (
     InvalidArgument,
@@ -20,8 +21,10 @@ from longshore.errors import (
     ProgramNotExecutable,
     ProgramNotFound,
     RuntimeFailed,
+    StoreError,
 )
 from longshore.lifecycle import Status
+from longshore.linux.mounts import mount, unmount
 
 Dirs = tuple[Path, Path]
 
@@ -254,3 +257,28 @@ def test_sharing_with_nobody(engine: Engine, busybox_rootfs: Path, dirs: Dirs) -
     assert box.inspect().status is Status.CREATED
     box.remove()
     other.remove()
+
+
+def test_a_full_disk_can_be_emptied(short_tmp: Path, busybox_rootfs: Path, runtime: str) -> None:
+    """Records lie where there is no room left: what fails says so, and `rm -f` makes room."""
+    root = short_tmp / "small"
+    root.mkdir()
+    mount("small", str(root), "tmpfs", 0, "size=512k")
+    try:
+        engine = Engine(root=root / "root", run_root=short_tmp / "run", runtime=runtime)
+        box = make(engine, busybox_rootfs, SLEEP, name="box")
+        box.start()
+        box.stop(0)
+        box.wait_status(Status.EXITED, timeout=30)
+        with open(root / "filler", "wb", 0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+        with pytest.raises(StoreError, match="No space left"):
+            make(engine, busybox_rootfs, SLEEP, name="another")
+        with pytest.raises(LongshoreError, match="No space left"):
+            box.start()
+        assert box.status is Status.EXITED
+        box.remove(force=True)
+        assert engine.list(all=True) == []
+    finally:
+        unmount(str(root))

@@ -14,8 +14,9 @@ import time
 
 from longshore.engine.views import opened
 from longshore.errors import InvalidArgument, LongshoreError, NoSuchPath
+from longshore.linux.files import write_all
 from longshore.linux.rooted import Rooted, Spot, Tree, reopen
-from longshore.linux.treecopy import Copier, made_up, write_all
+from longshore.linux.treecopy import Copier, made_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,9 +20,7 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o600) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, data)
         finally:
             os.close(fd)
         os.rename(temporary, path)
@@ -187,7 +185,7 @@ def _move_up(directory: int, name: str, top: int) -> None:
             os.rename(name, unique, src_dir_fd=directory, dst_dir_fd=top)
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of it, however little the descriptor takes at a time.
 
     BrokenPipeError when nobody will read it: a pipe's reader, or a terminal, is gone.

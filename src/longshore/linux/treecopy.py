@@ -13,7 +13,7 @@ import os
 import stat
 
 from longshore import _log
-from longshore.linux.files import mount_of
+from longshore.linux.files import mount_of, write_all
 from longshore.linux.rooted import look_at, open_directory, pin, read_link, reopen
 
 TYPE_CHECKING = False
@@ -288,8 +288,13 @@ def _rewritten(directory: int, name: str, fill: Callable[[int], None] | None) ->
         os.close(fd)
 
 
-def remove(directory: int, name: str) -> None:
-    """Remove an entry and all below it; EBUSY when anything there is a mount point of anybody."""
+def remove(directory: int, name: str, deepest: int = MAX_DEPTH) -> None:
+    """Remove an entry and all below it; EBUSY when anything there is a mount point of anybody.
+
+    EMLINK: directories are nested deeper than this can follow.
+    """
+    if deepest == 0:
+        raise OSError(errno.EMLINK, f"nested deeper than {MAX_DEPTH}", name)
     fd = pin(directory, name)
     try:
         if mount_of(fd) != mount_of(directory):
@@ -299,7 +304,7 @@ def remove(directory: int, name: str) -> None:
             opened = reopen(fd, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 for child in os.listdir(opened):
-                    remove(opened, child)
+                    remove(opened, child, deepest - 1)
             finally:
                 os.close(opened)
     finally:
@@ -365,10 +370,3 @@ def _copy_range(reader: int, writer: int, begin: int, end: int) -> int:
             count = len(data)
         begin += count
     return begin
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of it."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
