@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import hostkit
-from hostlife import SLEEP, eventually, make
+from hostlife import SLEEP, await_end, eventually, make
 from longshore import Engine
 from longshore.errors import (
     InvalidArgument,
@@ -259,6 +259,13 @@ def test_sharing_with_nobody(engine: Engine, busybox_rootfs: Path, dirs: Dirs) -
     other.remove()
 
 
+def fill(path: Path) -> None:
+    """Take all the room that is left where a file is."""
+    with open(path, "ab", 0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+
+
 def test_a_full_disk_can_be_emptied(short_tmp: Path, busybox_rootfs: Path, runtime: str) -> None:
     """Records lie where there is no room left: what fails says so, and `rm -f` makes room."""
     root = short_tmp / "small"
@@ -268,13 +275,14 @@ def test_a_full_disk_can_be_emptied(short_tmp: Path, busybox_rootfs: Path, runti
         engine = Engine(root=root / "root", run_root=short_tmp / "run", runtime=runtime)
         box = make(engine, busybox_rootfs, SLEEP, name="box")
         box.start()
+        monitor = box.inspect().monitor_pid
         box.stop(0)
-        box.wait_status(Status.EXITED, timeout=30)
-        with open(root / "filler", "wb", 0) as filler, contextlib.suppress(OSError):
-            while True:
-                filler.write(bytes(4096))
+        assert monitor is not None
+        await_end(monitor)  # nothing of it makes room any more
+        fill(root / "filler")
         with pytest.raises(StoreError, match="No space left"):
             make(engine, busybox_rootfs, SLEEP, name="another")
+        fill(root / "filler")
         with pytest.raises(LongshoreError, match="No space left"):
             box.start()
         assert box.status is Status.EXITED
