@@ -96,14 +96,13 @@ class Engine:
             lambda: engine._run(image, command, options, data=input, timeout=timeout, trace=trace),
             lambda made: made.abandon(Exception()),
         )
-        program = command[0] if command else "the container"
         try:
             await call(running.begin)
             if input is not None:
-                await until_interrupted(lambda: running.feed(input), running.interrupt)
+                await until_interrupted(lambda: running.feed(bytes(input)), running.interrupt)
             if not await take(running.exit_steps()):
                 await call(running.time_out)
-            return await call(running.finish, program, check=check)
+            return await call(running.finish, check=check)
         except BaseException as error:
             await call(running.abandon, error)
             raise

@@ -236,7 +236,10 @@ class _Placing(threading.Thread):
 
     def run(self) -> None:
         """Do it."""
-        self.trouble = self._placement.place_monitor(self._pid)
+        try:
+            self.trouble = self._placement.place_monitor(self._pid)
+        except Exception as err:  # nobody else would hear of it
+            self.trouble = f"{type(err).__name__}: {err}"
 
 
 class _Bundle:

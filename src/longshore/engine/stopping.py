@@ -8,7 +8,7 @@ import time
 from longshore._value import Value
 from longshore.engine import events, finishing
 from longshore.engine.observe import look
-from longshore.engine.waiting import await_exit
+from longshore.engine.waiting import await_exit, checked_seconds
 from longshore.errors import (
     CommandFailed,
     LongshoreError,
@@ -110,6 +110,8 @@ def stop(
     ``signal`` and ``timeout`` (seconds) default to the container's own. Nothing is locked while it
     has its grace. LongshoreError when the kernel does not finish it (S17).
     """
+    if timeout is not None:
+        timeout = checked_seconds(timeout)
     with finishing.settled(machinery, container_id, "stop") as held:
         record = held.record
         require(Op.STOP, record.status, record.name)
