@@ -104,11 +104,13 @@ def test_popen_matrix_of_large_streams(box: Container) -> None:
 
 
 def test_communicate_again_after_a_timeout(box: Container) -> None:
-    with box.popen(["sh", "-c", "echo one; sleep 0.6; echo two; cat"], stdin=True) as process:
+    script = "echo one; until [ -e /go ]; do sleep 0.05; done; echo two; cat"
+    with box.popen(["sh", "-c", script], stdin=True) as process:
         with pytest.raises(OperationTimeout, match=r"sh has not ended within 0\.2 s"):
             process.communicate(b"in", timeout=0.2)
         with pytest.raises(InvalidArgument, match="given before"):
             process.communicate(b"again")
+        box.exec(["touch", "/go"])
         assert process.communicate() == (b"one\ntwo\nin", b"")
         assert process.communicate() == (b"one\ntwo\nin", b"")
 
@@ -150,17 +152,19 @@ def test_descriptors_of_the_caller(box: Container, tmp_path: Path, runtime: str)
 
 
 def test_wait_and_poll(box: Container) -> None:
-    with box.popen(["sh", "-c", "sleep 0.5; exit 7"]) as process:
+    with box.popen(["sh", "-c", "read go; exit 7"], stdin=True) as process:
+        assert process.stdin is not None
         assert process.poll() is None
         assert process.returncode is None and process.exit is None
         with pytest.raises(OperationTimeout, match=r"not ended within 0\.1 s"):
             process.wait(0.1)
         with pytest.raises(TimeoutError):
             process.wait(0)
+        process.stdin.write(b"go\n")
         info = process.wait(20)
         assert info.code == process.returncode == 7
         assert process.poll() is process.wait() is process.exit is info
-    assert process.args == ("sh", "-c", "sleep 0.5; exit 7")
+    assert process.args == ("sh", "-c", "read go; exit 7")
     assert repr(process) == "<Process 'sh' code 7>"
 
 
@@ -175,23 +179,27 @@ def test_timeouts_change_nothing(box: Container) -> None:
 
 
 def test_select_tells_the_end(box: Container) -> None:
-    with box.popen(["sleep", "0.3"]) as process:
+    with box.popen(["cat"], stdin=True) as process:
+        assert process.stdin is not None
         poller = select.poll()
         poller.register(process, select.POLLIN)
         assert poller.poll(0) == []
+        process.stdin.close()
         assert poller.poll(20_000)
         info = process.poll()
         assert info is not None and info.ok
 
 
 def test_many_waiters_of_one_process(box: Container) -> None:
-    with box.popen(["sh", "-c", "sleep 0.3; exit 9"]) as process:
+    with box.popen(["sh", "-c", "read go; exit 9"], stdin=True) as process:
+        assert process.stdin is not None
         found: list[int] = []
         threads = [
             threading.Thread(target=lambda: found.append(process.wait(20).code)) for _ in range(8)
         ]
         for thread in threads:
             thread.start()
+        process.stdin.write(b"go\n")
         for thread in threads:
             thread.join()
         assert found == [9] * 8
