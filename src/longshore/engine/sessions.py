@@ -337,7 +337,8 @@ def _clear(machinery: Machinery, container_id: str, record: SessionRecord) -> No
     Its processes are the container's from now on, unless somebody wanted them to end.
     """
     tree = SessionTree(machinery, record.cgroup)
-    if record.exit is not None and record.exit.reason in _ENDED_BY_US:
+    killed = record.intent == "timeout" or record.intent_signal == _SIGKILL
+    if killed and record.exit is not None and record.exit.reason in _ENDED_BY_US:
         tree.end()
     else:
         tree.give_to_container()
