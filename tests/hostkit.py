@@ -35,8 +35,13 @@ def needs(what: str, found: object, ok: bool | None = None) -> None:
 
 
 def on_test_host() -> bool:
-    """Say whether this process runs under scripts/testhost."""
+    """Say whether this process runs under scripts/testhost or scripts/testbed."""
     return "LONGSHORE_TEST_HOST" in os.environ
+
+
+def on_testbed() -> bool:
+    """Say whether this process runs under scripts/testbed."""
+    return os.environ.get("LONGSHORE_TEST_HOST") == "testbed"
 
 
 def which(program: str) -> str | None:
