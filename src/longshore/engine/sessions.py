@@ -350,7 +350,7 @@ def demolish(machinery: Machinery, container_id: str, session_id: str) -> None:
     except (NoSuchContainer, RecordCorrupt):
         container = None
     if container is not None:
-        tree = SessionTree(machinery, cgroup_path(container.cgroup, session_id))
+        tree = SessionTree(machinery, cgroup_path(container.container_cgroup, session_id))
         tree.end()
         tree.cgroup.remove()
     remove_tree(paths.run)
@@ -367,8 +367,8 @@ def end_conmon(machinery: Machinery, container_id: str, session_id: str) -> None
 
 
 def cgroup_path(container: str, session_id: str) -> str:
-    """Return the path of a session's cgroup; ``container`` is Longshore's own of the container."""
-    return f"{container}/container/session-{session_id}"
+    """Return the path of a session's cgroup; ``container`` is that of the container's."""
+    return f"{container}/session-{session_id}"
 
 
 def sweep(machinery: Machinery, container_id: str) -> None:
