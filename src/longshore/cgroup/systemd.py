@@ -216,16 +216,18 @@ def leave_starter(host: Host, pid: int) -> None:
 
 
 def cgroup_of(layout: Layout, pid: int) -> str:
-    """Return the cgroup of a process, in the hierarchy that systemd keeps; "" if it is gone.
+    """Return the cgroup of a process, where there are limits; "" if it is gone.
 
-    That is the unified one, or version 1's without controllers (proc_pid_cgroup(5)).
+    On version 1 that is not where systemd keeps it: crun 1.8 makes a cgroup in the scope there, in
+    every hierarchy but that one (measured). /proc/PID/cgroup is of cgroups(7).
     """
-    unified = layout.mode == "v2"
-    for line in (read_file(f"/proc/{pid}/cgroup") or b"").decode("utf-8", "replace").splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number == "0" if unified else controllers == "name=systemd":
-            return path
-    return ""
+    lines = (read_file(f"/proc/{pid}/cgroup") or b"").decode("utf-8", "replace").splitlines()
+    found = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    if layout.version == 2:
+        return found.get("", "")
+    hierarchy = layout.v1("freezer") or layout.v1("memory")
+    wanted = frozenset({"name=systemd"}) if hierarchy is None else hierarchy.controllers
+    return next((path for names, path in found.items() if wanted & {*names.split(",")}), "")
 
 
 def _described(container_id: str, host: Host) -> str:

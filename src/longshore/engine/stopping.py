@@ -171,6 +171,9 @@ def kill_now(machinery: Machinery, record: Record) -> None:
     patience = 0.1
     while not _gone(run.init, min(patience, timeout)):
         Cgroup(machinery.cgroup_layout, run.container_cgroup).thaw()
+        # runc 1.1 looks for those to kill in the hierarchy of devices, out of which systemd can
+        # have moved them (version 1, measured)
+        send(run.init, _SIGKILL)
         if patience >= timeout:
             break
         patience *= 2

@@ -231,9 +231,16 @@ def test_an_init_that_is_gone(fake: FakeSystemd, layout: Layout, host: Host) -> 
 
 
 def test_the_cgroup_of_a_process(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = b"1:cpu:/c\n2:name=systemd:/s:x\n0::/u:y\n"
+    text = b"1:cpu,freezer:/c\n2:name=systemd:/s:x\n3:memory:/m\n0::/u:y\n"
     monkeypatch.setattr(systemd, "read_file", lambda _: text)
-    v1 = Layout((Hierarchy("/x", 1, frozenset({"name=systemd"})),))
-    assert (cgroup_of(layout, 1), cgroup_of(v1, 1)) == ("/u:y", "/s:x")
+
+    def v1(*names: str) -> Layout:
+        return Layout(tuple(Hierarchy("/x", 1, frozenset({name})) for name in names))
+
+    assert cgroup_of(layout, 1) == "/u:y"
+    assert cgroup_of(v1("memory", "freezer", "name=systemd"), 1) == "/c"
+    assert cgroup_of(v1("memory", "name=systemd"), 1) == "/m"
+    assert cgroup_of(v1("name=systemd"), 1) == "/s:x"
+    assert cgroup_of(v1("hugetlb"), 1) == "/s:x"
     monkeypatch.setattr(systemd, "read_file", lambda _: None)
     assert cgroup_of(layout, os.getpid()) == ""
