@@ -24,7 +24,7 @@ def test_conmon_without_its_cgroup(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(Cgroupfs, "place_monitor", lambda *_: "Device or resource busy")
-    box = started(engine, busybox_rootfs, "exit 3", name="box")
+    box = started(engine, busybox_rootfs, "exit 3", name="box", cgroup_manager="cgroupfs")
     assert box.wait(30).code == 3
     box.remove(force=True)
     (record,) = caplog.records

@@ -18,7 +18,7 @@ import hostkit
 from hostlife import SLEEP, Fatal, eventually, in_fork, kill_init, kill_monitor, make, started
 from longshore import Container, Engine
 from longshore.cgroup.systemd import Systemd
-from longshore.errors import InvalidArgument, LongshoreError
+from longshore.errors import InvalidArgument, LongshoreError, MonitorGone
 from longshore.lifecycle import Status
 from longshore.models import ExitReason
 
@@ -360,6 +360,41 @@ def test_a_start_that_fails(engine: Engine, busybox_rootfs: Path) -> None:
             box.start()
         assert not units() - {conmon_scope(box.id)}
         box.remove()
+
+
+def test_a_monitor_that_is_gone_before_it_has_its_scope(
+    engine: Engine, busybox_rootfs: Path, short_tmp: Path
+) -> None:
+    """systemd hears of no end of what has ended already."""
+    conmon = short_tmp / "conmon"
+    conmon.write_text("#!/bin/sh\nexit 3\n")
+    conmon.chmod(0o755)
+    broken = Engine(
+        root=engine.settings.root, run_root=engine.settings.run_root, conmon=str(conmon),
+        cgroup_manager="systemd",
+    )  # fmt: skip
+    box = make(broken, busybox_rootfs, SLEEP)
+    for _ in range(3):
+        with pytest.raises(MonitorGone):
+            box.start()
+        eventually(lambda: not units())
+    running = started(engine, busybox_rootfs, SLEEP)
+    for _ in range(3):
+        with pytest.raises(MonitorGone):
+            broken.get(running.id).popen(["true"], detach=True)
+        eventually(
+            lambda: not units() - {own_slice(running), scope(running), conmon_scope(running.id)}
+        )
+    running.remove(force=True)
+    box.remove()
+
+
+def test_a_notify_socket_is_not_the_runtime_s(
+    cli: hostkit.Cli, busybox_rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """conmon runs the runtime through env(1) then, whose flags are not the runtime's."""
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/nobody")
+    assert cli("run", "--rm", "--rootfs", str(busybox_rootfs), "echo", "hi").stdout == "hi\n"
 
 
 def test_a_monitor_that_is_killed(engine: Engine, busybox_rootfs: Path) -> None:

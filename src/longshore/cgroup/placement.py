@@ -75,8 +75,9 @@ class Placement:
         """Remove the container's cgroups, which may be gone already; False when they stay."""
         raise NotImplementedError
 
-    def remove_monitors(self) -> None:
-        """Remove what the monitors leave, if they are gone."""
+    def remove_monitors(self, name: str = "") -> None:
+        """Remove what the monitors leave, if they are gone; ``name`` as of `place_monitor`."""
+        raise NotImplementedError
 
 
 class Cgroupfs(Placement):
@@ -118,8 +119,9 @@ class Cgroupfs(Placement):
         """Remove the container's cgroups; False when a process is still in them."""
         return self.own.remove()
 
-    def remove_monitors(self) -> None:
+    def remove_monitors(self, name: str = "") -> None:
         """Remove the monitors' cgroup if it is empty."""
+        del name
         self.monitors.remove()
 
 

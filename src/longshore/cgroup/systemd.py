@@ -165,6 +165,22 @@ class Systemd(Placement):
         # On version 1 systemd knows only the hierarchies that it counts in.
         return self.own.remove()
 
+    def remove_monitors(self, name: str = "") -> None:
+        """Stop conmon's scope if nobody lives in it.
+
+        It goes by itself when its last process ends; not if that had ended before systemd put it
+        there, nor on version 1 where systemd is in a container and does not hear of it.
+        """
+        scope = self._monitor_scope(name)
+        cgroup = Cgroup(self.own.layout, f"{self.own.path.rpartition('/')[0]}/{scope}")
+        if not cgroup.exists() or cgroup.processes():
+            return
+        try:
+            with self._host.manager() as manager:
+                manager.stop(scope)
+        except (LongshoreError, OSError) as err:
+            _log.warn(f"the scope {scope} stays, empty: {err}")
+
     def _monitor_scope(self, name: str) -> str:
         return scope_name(f"{PREFIX}-conmon", name or self.container_id)
 

@@ -13,6 +13,7 @@ import contextlib
 import os
 import time
 
+from longshore.cgroup.placement import SYSTEMD
 from longshore.engine import events, finishing
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
@@ -346,13 +347,15 @@ def demolish(machinery: Machinery, container_id: str, session_id: str) -> None:
     paths = machinery.paths(container_id).session(session_id)
     end_conmon(machinery, container_id, session_id)
     try:
-        container = machinery.store.peek(container_id).run
+        record = machinery.store.peek(container_id)
     except (NoSuchContainer, RecordCorrupt):
-        container = None
-    if container is not None:
-        tree = SessionTree(machinery, cgroup_path(container.container_cgroup, session_id))
+        record = None
+    if record is not None and record.run is not None:
+        tree = SessionTree(machinery, cgroup_path(record.run.container_cgroup, session_id))
         tree.end()
         tree.cgroup.remove()
+        if record.run.manager == SYSTEMD:
+            machinery.placement_of(record).remove_monitors(session_id)
     remove_tree(paths.run)
     store_of(machinery, container_id).remove(session_id)
 

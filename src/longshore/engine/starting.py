@@ -306,7 +306,10 @@ def _describe(machinery: Machinery, held: Locked, runtime: Runtime, given: Inher
     """Make the directories of a run, and say what conmon is told."""
     record = held.record
     config = record.config
-    systemd_cgroup = record.run is not None and record.run.manager == SYSTEMD
+    # conmon puts what -s adds before all else: if the runtime is run by env(1), before its name
+    systemd_cgroup = (
+        record.run is not None and record.run.manager == SYSTEMD and not given.hidden_env
+    )
     paths = machinery.paths(record.id)
     machinery.layout.prepare()
     make_directory(runtime.state_dir)

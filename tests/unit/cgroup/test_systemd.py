@@ -149,6 +149,24 @@ def test_removing_is_idempotent(fake: FakeSystemd, layout: Layout, host: Host) -
     assert fake.calls[-1] == ("ResetFailedUnit", f"longshore-{ID}.scope")
 
 
+def test_a_conmon_s_scope_goes_when_nobody_lives_in_it(
+    fake: FakeSystemd, layout: Layout, host: Host, tmp_path: Path
+) -> None:
+    placement = here(layout, host)
+    placement.prepare(1)
+    placement.place_monitor(2, OTHER)
+    fake.calls.clear()
+    placement.remove_monitors()
+    assert not fake.calls  # its cgroup went with its last process
+    for scope, pids in ((CONMON, "1\n"), (f"longshore-conmon-{OTHER}.scope", "")):
+        (tmp_path / "cgroup/machine.slice" / scope).mkdir(parents=True)
+        (tmp_path / "cgroup/machine.slice" / scope / "cgroup.procs").write_text(pids)
+    placement.remove_monitors()
+    assert not fake.calls
+    placement.remove_monitors(OTHER)
+    assert list(fake.units) == [SLICE, CONMON]
+
+
 def test_without_a_bus_a_removal_goes_on(
     layout: Layout, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
