@@ -17,6 +17,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +39,7 @@ class FakeSystemd:
         self.auth = auth
         self.script: dict[str, list[str]] = {}
         self.units: dict[str, dict[str, Any]] = {}
+        self.ended: set[int] = set()  # pids
         self.calls: list[tuple[Any, ...]] = []
         self.connections = 0
         self.writes = 0  # how often something came: one more than the round trips
@@ -105,11 +107,20 @@ class FakeSystemd:
         if member == "Get":
             return [(new_method_return(message, "v", (("s", self.root),)), SYSTEMD)]
         if member == "ListUnitsByPatterns":
+            (pattern,) = body[1]
             found = [
                 (name, unit["Description"], "loaded", "active", "active", "", "/u", 0, "", "/")
                 for name, unit in self.units.items()
+                if fnmatch(name, pattern)
             ]
             return [(new_method_return(message, "a(ssssssouso)", (found,)), SYSTEMD)]
+        if member == "GetUnitProcesses":
+            if body[0] not in self.units:
+                words = f"Unit {body[0]} not loaded."
+                return self._refuse(message, f"{NAME}.NoSuchUnit", words)
+            pids = [pid for pid in self.units[body[0]].get("PIDs", []) if pid not in self.ended]
+            processes = [("/x", pid, "conmon") for pid in pids]
+            return [(new_method_return(message, "a(sus)", (processes,)), SYSTEMD)]
         does: Callable[[Message], list[tuple[Message, str]]] = getattr(self, f"_{member}")
         return does(message)
 

@@ -29,6 +29,12 @@ finally:
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def furniture() -> None:
+    """What stays once anybody has used it: nobody's leak."""
+    subprocess.run(["systemctl", "--user", "start", "dbus.service", "user.slice"], check=True)
+
+
 @pytest.mark.parametrize("inside", [[], ["unshare", "--user", "--map-root-user"]])
 def test_a_user_s_systemd(inside: list[str]) -> None:
     done = subprocess.run(

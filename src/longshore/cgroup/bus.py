@@ -158,21 +158,30 @@ class Manager:
         self._watch_jobs()
         stopping = self._call(_MANAGER, "StopUnit", "ss", (unit, "replace"))
         resets = [self._call(_MANAGER, "ResetFailedUnit", "s", (name,)) for name in forget]
-        errors = [self._outcome(unit, stopping, f"stop {unit}")]
+        _raise(self._outcome(unit, stopping, f"stop {unit}"))
         for name, serial in zip(forget, resets, strict=True):
             try:
                 self._reply(serial, f"forget the failure of {name}")
             except Refused as refused:
-                errors.append(refused)
-        for error in errors:
-            if error is not None and getattr(error, "name", "") != NO_SUCH_UNIT:
-                raise error
+                if refused.name != NO_SUCH_UNIT:
+                    raise
 
     def units(self, pattern: str) -> list[tuple[str, str]]:
         """Return (name, description) of the loaded units that a glob pattern fits."""
         serial = self._call(_MANAGER, "ListUnitsByPatterns", "asas", ([], [pattern]))
         (found,), _ = self._reply(serial, f"list {pattern}")
         return [(str(unit[0]), str(unit[1])) for unit in found]
+
+    def is_empty(self, unit: str) -> bool:
+        """Whether a unit has no process; one that is not there has none."""
+        serial = self._call(_MANAGER, "GetUnitProcesses", "s", (unit,))
+        try:
+            (found,), _ = self._reply(serial, f"look into {unit}")
+        except Refused as refused:
+            if refused.name != NO_SUCH_UNIT:
+                raise
+            return True
+        return not found
 
     # the exchange
 
@@ -200,7 +209,8 @@ class Manager:
         try:
             (job,), systemd = self._reply(serial, doing)
         except Refused as refused:
-            return refused
+            # Whoever keeps it would else be in a cycle with his own frame, and his callers'.
+            return refused.with_traceback(None)
         while (result := self._results.get((systemd, job))) is None:
             self._receive(doing)
         if result == "done":
@@ -284,3 +294,12 @@ class Manager:
 
     def _gone(self, doing: str, why: str) -> LongshoreError:
         return LongshoreError(f"cannot {doing}: D-Bus ({self._bus}): {why}", hint=_HINT)
+
+
+def _raise(error: LongshoreError | None) -> None:
+    """Raise why a unit was not stopped, unless there is none of that name."""
+    try:
+        if error is not None and getattr(error, "name", "") != NO_SUCH_UNIT:
+            raise error
+    finally:
+        del error  # the frame is in its traceback: a cycle

@@ -132,9 +132,12 @@ class Systemd(Placement):
         scope = (self._monitor_scope(""), self._scope_properties(monitor))
         with self._host.manager() as manager:
             failed, trouble = _make(manager, own, scope)
-        if failed is not None:
-            raise failed
-        return "" if trouble is None else str(trouble)
+        try:
+            if failed is not None:
+                raise failed
+            return "" if trouble is None else str(trouble)
+        finally:
+            del failed  # a cycle with this frame, and so with those of the callers
 
     def place_monitor(self, pid: int, name: str = "") -> str:
         """Move a conmon into a scope of its own."""
@@ -209,13 +212,19 @@ def place(layout: Layout, host: Host, parent: str, container_id: str) -> Systemd
 
 
 def sweep(host: Host, known: Callable[[], Collection[str]]) -> None:
-    """Stop the slices of this engine's containers that are not ``known`` (their ids) any more."""
+    """Stop the slices of this engine's containers that are not ``known`` (their ids) any more.
+
+    And scopes whose one process had ended before it was put there, of which systemd hears nothing.
+    """
     with host.manager() as manager:
         found = manager.units(f"*{PREFIX}_*.slice")
         there = known()  # asked afterwards: a container is there before its slice is
         for unit, description in found:
             container_id = unit.removesuffix(".slice").rpartition("_")[2]
             if description == _described(container_id, host) and container_id not in there:
+                manager.stop(unit)
+        for unit, description in manager.units(f"{PREFIX}-*.scope"):
+            if description.endswith(f" of {host.label}") and manager.is_empty(unit):
                 manager.stop(unit)
 
 

@@ -248,12 +248,16 @@ class _Placing(threading.Thread):
         try:
             self.trouble = self._placement.prepare(self._pid)
         except (LongshoreError, OSError) as err:
-            self._error = err
+            self._error = err.with_traceback(None)  # this frame has it: no cycle
 
     def check(self) -> None:
         """Raise what keeps the container from having a cgroup."""
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
 
 
 class _Bundle:

@@ -160,6 +160,16 @@ def test_units_that_are_there(systemd: FakeSystemd) -> None:
     assert systemd.calls[-1] == ("ListUnitsByPatterns", [], ["*longshore_*.slice"])
 
 
+def test_units_without_a_process(systemd: FakeSystemd) -> None:
+    start(systemd)
+    with talk(systemd) as manager:
+        assert not manager.is_empty(UNIT)
+        assert manager.is_empty("gone.scope")
+    systemd.ended = {1, 2}
+    with talk(systemd) as manager:
+        assert manager.is_empty(UNIT)
+
+
 def test_which_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DBUS_SYSTEM_BUS_ADDRESS", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)

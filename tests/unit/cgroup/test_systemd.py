@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +124,31 @@ def test_a_container_without_its_slice_is_one(
         placement.prepare(1)
 
 
+@pytest.mark.parametrize("outcome", ["done", "exists", "denied"])
+def test_no_error_keeps_its_caller_s_variables(
+    fake: FakeSystemd, layout: Layout, host: Host, outcome: str
+) -> None:
+    """Open files of whoever calls would stay open until the collector of cycles comes."""
+
+    class Mine:
+        pass
+
+    def call() -> weakref.ref[Mine]:
+        mine = Mine()
+        placement = here(layout, host)
+        fake.script |= {SLICE: [outcome, "done", "denied"], CONMON: [outcome]}
+        for step in (lambda: placement.prepare(1), placement.remove, placement.remove):
+            with contextlib.suppress(LongshoreError):
+                step()
+        return weakref.ref(mine)
+
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()
+
+
 def test_what_is_left_of_an_earlier_run_is_stopped_before(
     fake: FakeSystemd, layout: Layout, host: Host
 ) -> None:
@@ -199,6 +227,17 @@ def test_a_sweep_takes_what_is_ours_and_nobody_s(
     systemd.sweep(host, lambda: [OTHER])
     slices = [unit for unit in fake.units if unit.endswith(".slice")]
     assert slices == [f"machine-longshore_{i}.slice" for i in (OTHER, third)]
+
+
+def test_a_sweep_takes_empty_scopes(fake: FakeSystemd, layout: Layout, host: Host) -> None:
+    for pid, ident in ((1, ID), (2, OTHER)):
+        here(layout, host).place_monitor(pid, ident)
+    systemd.leave_starter(host, 3)
+    fake.ended = {2, 3}
+    systemd.sweep(Host(user=False, timeout=30, cache=host.cache, label="/elsewhere"), list)
+    assert len(fake.units) == 3
+    systemd.sweep(host, list)
+    assert list(fake.units) == [CONMON]
 
 
 def test_the_supervisor_gets_a_scope(fake: FakeSystemd, host: Host) -> None:
