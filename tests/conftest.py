@@ -94,11 +94,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by place: what is under host/ is a host test, what is under fresh/ a fresh one."""
+    """Mark by place: what is under host/ is a host test, and so on."""
     for item in items:
         part = item.path.relative_to(ROOT / "tests").parts[0]
-        if part in ("host", "fresh"):
+        if part in ("host", "fresh", "testbed"):
             item.add_marker(part)
+        if part == "contract":
+            item.add_marker("everywhere")
 
 
 @pytest.fixture(scope="session")

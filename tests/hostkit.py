@@ -35,8 +35,13 @@ def needs(what: str, found: object, ok: bool | None = None) -> None:
 
 
 def on_test_host() -> bool:
-    """Say whether this process runs under scripts/testhost."""
+    """Say whether this process runs under scripts/testhost or scripts/testbed."""
     return "LONGSHORE_TEST_HOST" in os.environ
+
+
+def on_testbed() -> bool:
+    """Say whether this process runs under scripts/testbed."""
+    return os.environ.get("LONGSHORE_TEST_HOST") == "testbed"
 
 
 def which(program: str) -> str | None:
@@ -159,7 +164,8 @@ def _cgroups() -> set[str]:
     tops = [target for target, kind in _mounts() if kind in ("cgroup", "cgroup2")]
     found = {d for top in tops for d, _, _ in os.walk(top)}
     # The parents are Longshore's standing furniture (as podman's are): empty, and used again.
-    furniture = {f"{top}/longshore{part}" for top in tops for part in ("", "/conmon")}
+    names = ("longshore", "longshore/conmon", "machine.slice")
+    furniture = {f"{top}/{name}" for top in tops for name in names}
     return found - furniture
 
 

@@ -153,6 +153,7 @@ def test_limits(cli: Cli, busybox_rootfs: Path, layout: str) -> None:
                 assert controller in cli(*words, code=125).stderr
                 cli("rm", "--all")
     given = [word for pair in limits.items() for word in pair]
+    given += ["--cgroup-manager", "cgroupfs"]  # the parent is a path
     box = detached(cli, busybox_rootfs, TRAPS, "--cgroup-parent", parent, *given)
     state = inspect(cli, box)["State"]
     assert state["CgroupPath"].startswith(f"{parent}/")

@@ -190,7 +190,7 @@ def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
     shm = 65536000 if config.shm_size is None else config.shm_size
     return {
         "Binds": [_bind(mount) for mount in config.mounts if mount.type == "bind"],
-        "CgroupManager": config.cgroup_manager or engine.settings.cgroup_manager or "cgroupfs",
+        "CgroupManager": one.cgroup_manager or engine.settings.cgroup_manager or "cgroupfs",
         "CgroupMode": config.cgroupns or "",
         "ContainerIDFile": config.cidfile,
         "LogConfig": {

@@ -54,7 +54,7 @@ def spec_context(
         config,
         id=record.id,
         rootfs=lookup_root or root,
-        cgroup_path=machinery.placement(config, record.id).runtime.path,
+        cgroup_path=machinery.placement(config, record.id).told,
         seccomp_profile=settings.seccomp_profile,
         namespace_paths=_namespace_paths(machinery, config),
         init_path=init_path,

@@ -116,8 +116,10 @@ class Engine:
                 "log_opt max-file: there is one log file for as long as it has no greatest size",
                 hint="say max-size too, such as max-size=10m",
             )
-        if config.cgroup_manager == "systemd":
-            Machinery(self.settings, cgroup_manager="systemd")  # says that it is to come
+        if not config.cgroup_manager:
+            # Kept, because what its parent is called depends on it.
+            config = config.replace(cgroup_manager=machinery.cgroup_manager)
+        machinery.placement(config, container_id)  # an impossible one is an error now, too
         if config.runtime:
             machinery.runtime(config.runtime)  # an unknown one is an error now, not at the start
         machinery.layout.prepare()
@@ -276,6 +278,7 @@ class Engine:
                     continue  # it was started, or removed, a moment ago
                 removed.append(found.id)
         self._machinery.store.sweep()
+        self._machinery.sweep_cgroups()
         return removed
 
     def info(self) -> HostInfo:

@@ -186,10 +186,20 @@ def _resolve_start(machinery: Machinery, held: Locked, sight: Sight) -> None:
         started = run.started_ns
         if started is None and sight.status is not Status.INITIALIZED:
             started = time.time_ns()  # the best that is known: it runs now
+        inner = run.inner_cgroup
+        if sight.init is not None and not inner:
+            begun = sight.status is not Status.INITIALIZED
+            inner = machinery.placement_of(record).inner(sight.init.pid, begun=begun)
         held.save(
             record.replace(
                 status=Status.RUNNING if sight.exit is not None else sight.status,
-                run=run.replace(actor=None, init=sight.init, monitor=monitor, started_ns=started),
+                run=run.replace(
+                    actor=None,
+                    init=sight.init,
+                    monitor=monitor,
+                    started_ns=started,
+                    inner_cgroup=inner,
+                ),
             )
         )
         # Who was cut short had not come to say so.
@@ -253,7 +263,7 @@ def cleanup(
     finally:
         if deleted is not None:
             deleted()
-    Cgroup(machinery.cgroup_layout, run.cgroup).remove()
+    machinery.placement_of(record).remove()
     if not last:
         held.save(record.replace(status=step(record.status, Fact.CLEANED)))
     events.emit(machinery, "cleanup", record)
@@ -328,7 +338,8 @@ def demolish(machinery: Machinery, held: Locked) -> None:
         if monitor is None:
             break
         end_monitor(machinery, monitor)
-    cgroup = machinery.placement(record.config, record.id).own.path
+    placement = machinery.placement_of(record)
+    cgroup = placement.own.path
     runtime = machinery.runtime_of(record)
     if runtime is not None and (run is None or run.init is None):
         _end_calls(machinery, runtime, record.id)
@@ -339,7 +350,6 @@ def demolish(machinery: Machinery, held: Locked) -> None:
         runtime.forget(record.id)
     end_tree(machinery, cgroup)
     clear(machinery, record.id, record.config)
-    placement = machinery.placement(record.config, record.id)
     placement.remove()
     placement.remove_monitors()
 
@@ -413,7 +423,7 @@ def remove(
 def _take_down(machinery: Machinery, held: Locked) -> None:
     """End a run that lives, or half lives, by force, and write that down."""
     record = held.record
-    own = machinery.placement(record.config, record.id).own
+    own = machinery.placement_of(record).own
     usage, oom_kills = own.usage(), own.oom_kills() or 0
     demolish(machinery, held)
     if record.run is not None and record.run.started_ns is not None:
@@ -452,7 +462,7 @@ def _forget(machinery: Machinery, record: Record, *, attended: bool, force: bool
     machinery.store.remove(record.id, record.name)
     events.emit(machinery, "remove", record)
     if run is not None:
-        machinery.placement(record.config, record.id).remove_monitors()
+        machinery.placement_of(record).remove_monitors()
 
 
 def last_exit(machinery: Machinery, container_id: str) -> ExitInfo | None:

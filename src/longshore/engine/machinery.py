@@ -6,16 +6,17 @@ import functools
 import os
 import sys
 
-from longshore import _log
-from longshore.cgroup.placement import DEFAULT_PARENT, Placement
+from longshore.cgroup.placement import CGROUPFS, SYSTEMD, Cgroupfs
 from longshore.config import check_cgroup_manager
-from longshore.errors import HostUnsupported
+from longshore.errors import HostUnsupported, LongshoreError
 from longshore.linux import cgroups
 from longshore.runtime import Runtime
 from longshore.store import Layout, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from longshore.cgroup import systemd
+    from longshore.cgroup.placement import Placement
     from longshore.config import Settings
     from longshore.options import ContainerConfig
     from longshore.store import Paths, Record
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 _PLACES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/sbin", "/bin")
 _CONMON_PLACES = ("/usr/libexec/podman", "/usr/local/libexec/podman", "/usr/local/lib/podman")
 _RUNTIMES = ("crun", "runc", "runsc", "youki", "kata-runtime")  # in the order of preference
-
-_warned: set[str] = set()  # what this process has been told once
+_SYSTEMD_RUNS = "/run/systemd/system"  # sd_booted(3)
 
 
 def find_program(name: str, places: tuple[str, ...] = ()) -> str | None:
@@ -58,20 +58,54 @@ class Machinery:
         self._conmon_asked = conmon or ""
         if cgroup_manager is not None:
             check_cgroup_manager(cgroup_manager)
-            if cgroup_manager == "systemd":
-                raise HostUnsupported(
-                    "the systemd cgroup manager was asked for",
-                    "this version of Longshore, which has cgroupfs only",
-                    hint="leave --cgroup-manager out, or use cgroupfs",
-                )
-        self.cgroup_manager = "cgroupfs"
-        self._manager_asked = cgroup_manager is not None
-        self._runtimes: dict[str, Runtime] = {}
+        self._manager_asked = cgroup_manager or ""
+        self._runtimes: dict[tuple[str, str], Runtime] = {}
 
     @functools.cached_property
     def cgroup_layout(self) -> cgroups.Layout:
         """The cgroup hierarchies of this mount namespace."""
         return cgroups.detect()
+
+    @functools.cached_property
+    def cgroup_manager(self) -> str:
+        """Who makes the cgroups of new containers: asked for, or of containers.conf, or found.
+
+        systemd is what a host with cgroup v2 has for it, if it runs and can be talked to.
+        """
+        written = self._manager_asked or self.settings.cgroup_manager
+        if written:
+            return written
+        if self.cgroup_layout.mode != "v2" or not os.path.isdir(_SYSTEMD_RUNS):
+            return CGROUPFS
+        try:
+            self.systemd.root()
+        except (LongshoreError, OSError):
+            return CGROUPFS
+        return SYSTEMD
+
+    @functools.cached_property
+    def systemd(self) -> systemd.Host:
+        """The systemd of this user."""
+        from longshore.cgroup import systemd
+
+        return systemd.Host(
+            user=os.geteuid() != 0,
+            timeout=self.settings.create_timeout,
+            cache=self._systemd_used,
+            label=self.settings.root,
+        )
+
+    @property
+    def _systemd_used(self) -> str:
+        """A file that is there once systemd has been asked for anything, in this boot."""
+        return f"{self.layout.cache}/systemd.json"
+
+    def sweep_cgroups(self) -> None:
+        """Take away what containers that are not there any more have left with systemd."""
+        if self.cgroup_manager == SYSTEMD or os.path.exists(self._systemd_used):
+            from longshore.cgroup.systemd import sweep
+
+            sweep(self.systemd, self.store.ids)
 
     @functools.cached_property
     def conmon(self) -> str:
@@ -91,28 +125,32 @@ class Machinery:
             )
         return os.path.abspath(found)
 
-    def runtime(self, asked: str = "") -> Runtime:
-        """Return the driver of a runtime, by name or path; "" is the engine's default."""
+    def runtime(self, asked: str = "", manager: str = CGROUPFS) -> Runtime:
+        """Return the driver of a runtime, by name or path; "" is the engine's default.
+
+        ``manager`` is that of the cgroups of the containers that it is to be called for.
+        """
         asked = asked or self._runtime_asked or self.settings.runtime
-        known = self._runtimes.get(asked)
+        known = self._runtimes.get((asked, manager))
         if known is None:
             name, path = self._find_runtime(asked)
-            known = self._driver(name, path)
-            self._runtimes[asked] = known
+            known = self._driver(name, path, manager)
+            self._runtimes[asked, manager] = known
         return known
 
     def runtime_of(self, record: Record) -> Runtime | None:
         """Return the driver of the runtime that a run was started with; None without a run."""
         run = record.run
-        return None if run is None else self._driver(run.runtime, run.runtime_path)
+        return None if run is None else self._driver(run.runtime, run.runtime_path, run.manager)
 
-    def _driver(self, name: str, path: str) -> Runtime:
+    def _driver(self, name: str, path: str, manager: str) -> Runtime:
         return Runtime(
             name,
             path,
             state_dir=f"{self.layout.runtimes}/{name}",
             cache_dir=f"{self.layout.cache}/filters",
             flags=self.settings.runtime_flags,
+            systemd=manager == SYSTEMD,
             timeout=self.settings.create_timeout,
         )
 
@@ -143,36 +181,56 @@ class Machinery:
             "containers need an OCI runtime", "none on this host", hint="install crun or runc"
         )
 
-    def warn_of_settings(self) -> None:
-        """Say, once in a process, which setting of containers.conf a start does not follow."""
-        # It has no default: a value was written by somebody.
-        ignored = self.settings.cgroup_manager == "systemd" and not self._manager_asked
-        if ignored and "cgroup_manager" not in _warned:
-            _warned.add("cgroup_manager")
-            _log.warn(
-                'containers.conf says cgroup_manager = "systemd", which this version of Longshore '
-                "does not have: containers get their cgroups from cgroupfs"
-            )
-
     def paths(self, container_id: str) -> Paths:
         """Return the paths of one container."""
         return self.layout.paths(container_id)
 
     def placement(self, config: ContainerConfig, container_id: str) -> Placement:
-        """Return where a container lives in the cgroup tree."""
-        return Placement(self.cgroup_layout, config.cgroup_parent or DEFAULT_PARENT, container_id)
+        """Return where a container will live in the cgroup tree when it is started.
+
+        InvalidArgument for a parent that its manager cannot have, HostUnsupported when systemd is
+        its manager and cannot be talked to.
+        """
+        if (config.cgroup_manager or self.cgroup_manager) == CGROUPFS:
+            return Cgroupfs(self.cgroup_layout, config.cgroup_parent, container_id)
+        from longshore.cgroup import systemd
+
+        return systemd.place(self.cgroup_layout, self.systemd, config.cgroup_parent, container_id)
+
+    def placement_of(self, record: Record) -> Placement:
+        """Return where the run of a container lives, whichever manager it was started with."""
+        run = record.run
+        if run is None:
+            return self.placement(record.config, record.id)
+        if run.manager == CGROUPFS:
+            parent = os.path.dirname(run.cgroup)
+            return Cgroupfs(self.cgroup_layout, parent, record.id)
+        from longshore.cgroup.systemd import Systemd
+
+        return Systemd(self.cgroup_layout, self.systemd, run.cgroup, record.id)
 
     @property
     def python(self) -> str:
         """The interpreter for processes of our own."""
         return sys.executable or find_program("python3") or "/usr/bin/python3"
 
-    def exit_command(self, container_id: str) -> tuple[str, ...]:
+    def import_path(self, manager: str) -> str:
+        """Return where processes of our own find what they import, a directory a line.
+
+        They run isolated and without site, a third of the interpreter's start-up.
+        """
+        found = [os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))]
+        if manager == SYSTEMD:
+            found += [path for path in sys.path if os.path.isdir(f"{path}/jeepney")][:1]
+        return "\n".join(dict.fromkeys(found))
+
+    def exit_command(self, container_id: str, manager: str = CGROUPFS) -> tuple[str, ...]:
         """Return what conmon runs when the container has ended; see `engine.exitcmd`."""
         from longshore.engine import exitcmd
 
         return exitcmd.command(
             python=self.python,
+            import_path=self.import_path(manager),
             root=self.settings.root,
             run_root=self.settings.run_root,
             run_dir=self.paths(container_id).run,

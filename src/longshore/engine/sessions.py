@@ -14,6 +14,7 @@ import os
 import time
 
 from longshore import _log
+from longshore.cgroup.placement import SYSTEMD
 from longshore.engine import events, finishing
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
@@ -352,13 +353,15 @@ def demolish(machinery: Machinery, container_id: str, session_id: str) -> None:
     paths = machinery.paths(container_id).session(session_id)
     end_conmon(machinery, container_id, session_id)
     try:
-        container = machinery.store.peek(container_id).run
+        record = machinery.store.peek(container_id)
     except (NoSuchContainer, RecordCorrupt):
-        container = None
-    if container is not None:
-        tree = SessionTree(machinery, cgroup_path(container.cgroup, session_id))
+        record = None
+    if record is not None and record.run is not None:
+        tree = SessionTree(machinery, cgroup_path(record.run.container_cgroup, session_id))
         tree.end()
         tree.cgroup.remove()
+        if record.run.manager == SYSTEMD:
+            machinery.placement_of(record).remove_monitors(session_id)
     remove_tree(paths.run)
     store_of(machinery, container_id).remove(session_id)
 
@@ -373,8 +376,8 @@ def end_conmon(machinery: Machinery, container_id: str, session_id: str) -> None
 
 
 def cgroup_path(container: str, session_id: str) -> str:
-    """Return the path of a session's cgroup; ``container`` is Longshore's own of the container."""
-    return f"{container}/container/session-{session_id}"
+    """Return the path of a session's cgroup; ``container`` is that of the container's."""
+    return f"{container}/session-{session_id}"
 
 
 def sweep(machinery: Machinery, container_id: str) -> None:

@@ -33,6 +33,7 @@ _UNKNOWN = (
     r"|(?:error opening file `[^`]*/status`|cannot open directory ['`][^'`]*['`]): No such file"
 )
 _STATE_TIMEOUT = 10.0  # seconds
+_SYSTEMD = "--systemd-cgroup"
 EXEC = "run a process in"  # what an error says cannot be done
 
 
@@ -57,9 +58,12 @@ class Runtime:
         state_dir: str,
         cache_dir: str,
         flags: Sequence[str] = (),
+        systemd: bool = False,
         timeout: float | None = None,
     ) -> None:
         """``state_dir`` is its --root; ``flags`` are more global flags, from the user.
+
+        ``systemd``: it is to have the cgroups made by systemd.
 
         ``timeout`` is in seconds, for each call: a runtime that hangs is killed then.
         """
@@ -69,15 +73,21 @@ class Runtime:
         self.name = name
         self.path = path
         self.state_dir = state_dir
-        self._global = ("--root", state_dir, *flags)
+        self._global = ("--root", state_dir, *((_SYSTEMD,) if systemd else ()), *flags)
 
     # argv for others to run
 
-    def global_args(self, log: str | None = None) -> tuple[str, ...]:
-        """Return the flags before the verb; ``log`` asks for a JSON log in that file."""
+    def global_args(self, log: str | None = None, *, by_conmon: bool = False) -> tuple[str, ...]:
+        """Return the flags before the verb; ``log`` asks for a JSON log in that file.
+
+        ``by_conmon``: without what conmon's -s adds.
+        """
+        flags = self._global
+        if by_conmon:
+            flags = tuple(flag for flag in flags if flag != _SYSTEMD)
         if log is None:
-            return self._global
-        return (*self._global, "--log-format=json", f"--log={log}")
+            return flags
+        return (*flags, "--log-format=json", f"--log={log}")
 
     def start_args(self, container_id: str) -> tuple[str, ...]:
         """Start a created container."""

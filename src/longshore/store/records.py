@@ -58,6 +58,8 @@ class Run(Value):
     runtime: str  # name
     runtime_path: str
     cgroup: str = ""  # Longshore's own, in every hierarchy
+    manager: str = "cgroupfs"  # who made it
+    inner_cgroup: str = ""  # the runtime's below it, where that is not known beforehand
     actor: ProcessId | None = None  # who is starting it; None when the start has been finished
     monitor: ProcessId | None = None
     init: ProcessId | None = None
@@ -67,6 +69,11 @@ class Run(Value):
     intent_signal: int = 0
     note: str = ""  # what to say of its end
     exit_mark: int | None = None  # a number that the event of its end is above
+
+    @property
+    def container_cgroup(self) -> str:
+        """The runtime's cgroup, which the container's processes are in or below."""
+        return self.inner_cgroup or f"{self.cgroup}/container"
 
 
 class Record(Value):
