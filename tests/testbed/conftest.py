@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for a runtime once for each that works here."""
     if "runtime" in metafunc.fixturenames:
-        names = working_runtimes() if on_testbed() and os.geteuid() == 0 else ["any"]
+        names = working_runtimes() or ["any"]
         metafunc.parametrize("runtime", names, ids=names, scope="session")
 
 

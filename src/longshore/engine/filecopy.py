@@ -20,10 +20,8 @@ from longshore.linux.treecopy import Copier, made_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from collections.abc import Generator
-    from typing import IO
+    from typing import IO, Any
 
     from longshore.engine.machinery import Machinery
     from longshore.engine.views import View

@@ -26,13 +26,16 @@ def built() -> None:
     subprocess.run([*TESTBED, "build"], check=True)
 
 
-def scratch() -> set[Path]:
-    return set(Path("/var/tmp").glob("longshore-test-*"))
+def apart(own: Path) -> list[str]:
+    """Return the script with a /var/tmp of its own: others may boot at the same time."""
+    script = 'mount --bind "$0" /var/tmp && exec "$@"'
+    unshare = ["unshare", "--mount", "--propagation", "private", "--"]
+    return [*unshare, "sh", "-c", script, str(own), *TESTBED]
 
 
-def run(*argv: str) -> subprocess.CompletedProcess[str]:
+def run(*argv: str, testbed: list[str] = TESTBED) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*TESTBED, *argv],
+        [*testbed, *argv],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -42,18 +45,18 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -TERM $$", 143)])
-def test_what_comes_back_and_what_does_not(script: str, code: int) -> None:
+def test_what_comes_back_and_what_does_not(script: str, code: int, tmp_path: Path) -> None:
     before = hostkit.Host()
-    there = scratch()
     made = "touch /made /etc/made /root/made made /dev/made"
-    done = run("run", "sh", "-c", f"{made}; seq 200000; echo err >&2; {script}")
+    words = f"{made}; seq 200000; echo err >&2; {script}"
+    done = run("run", "sh", "-c", words, testbed=apart(tmp_path))
     expected = "".join(f"{n}\n" for n in range(1, 200001)) + "err\n"
     assert (done.returncode, done.stdout == expected) == (code, True), done.stderr
     tree = Path(run("build").stdout.strip())
     for place in (tree, tree / "etc", tree / "root", tree / "opt/longshore", ROOT, Path("/dev")):
         assert not (place / "made").exists()
     assert not before.left_after(PATIENCE)
-    assert scratch() <= there
+    assert os.listdir(tmp_path) == []
 
 
 def test_words_arrive_as_they_are() -> None:
@@ -99,22 +102,23 @@ def without_warning(process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.parametrize(
     ("end", "code"), [(to_the_script, 143), (to_all_in_front, 130), (without_warning, -9)]
 )
-def test_nothing_is_left(end: Callable[[subprocess.Popen[bytes]], None], code: int) -> None:
+def test_nothing_is_left(
+    end: Callable[[subprocess.Popen[bytes]], None], code: int, tmp_path: Path
+) -> None:
     before = hostkit.Host()
-    there = scratch()
     with subprocess.Popen(
-        [*TESTBED, "run", "sh", "-c", "echo up; exec sleep 1000"],
+        [*apart(tmp_path), "run", "sh", "-c", "echo up; exec sleep 1000"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         process_group=0,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        assert scratch() - there
+        assert os.listdir(tmp_path)
         end(process)
         assert process.wait(30) == code
     assert not before.left_after(PATIENCE)
     deadline = time.monotonic() + PATIENCE
-    while scratch() - there and time.monotonic() < deadline:
+    while os.listdir(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert scratch() <= there
+    assert os.listdir(tmp_path) == []
