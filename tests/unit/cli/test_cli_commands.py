@@ -192,6 +192,47 @@ def test_inspect(shell: Shell, three: StandIn) -> None:
     assert json.loads(shell("container", "inspect", "-l").out)[0]["Name"] == "new"
 
 
+def test_inspect_without_labels(shell: Shell) -> None:
+    shell.engine = StandIn(inspection("box"))
+    for form, expected in (
+        ('{{index .Config.Labels "x"}}', ""),
+        ("{{len .Config.Labels}} {{len .Config.Annotations}}", "0 0"),
+        ("{{.Config.Labels}} {{.Config.Annotations}}", "map[] map[]"),
+        ("{{range .Config.Labels}}x{{else}}none{{end}}", "none"),
+        ("{{json .Config.Labels}}", "null"),
+        ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", ""),
+    ):
+        assert shell("inspect", "-f", form, "box").out == f"{expected}\n"
+    (document,) = json.loads(shell("inspect", "box").out)
+    assert document["Config"]["Labels"] is None
+    assert document["NetworkSettings"]["Networks"] == {}
+
+
+def test_inspect_shows_times(shell: Shell, three: StandIn) -> None:
+    form = '{{.Created}} {{.Created.Format "2006-01-02"}} {{.State.StartedAt.Year}}'
+    shown = shell("inspect", "-f", form, "web").out
+    assert shown == "2027-01-15 08:00:00 +0000 UTC 2027-01-15 2027\n"
+    form = "{{.State.Exit.FinishedAt.Unix}} {{.State.StartedAt.IsZero}}"
+    assert shell("inspect", "-f", form, "job").out == f"{NOW // SECOND + 1} true\n"
+    (document,) = json.loads(shell("inspect", "web").out)
+    assert document["Created"] == "2027-01-15T08:00:00Z"
+    assert document["State"]["FinishedAt"] == "0001-01-01T00:00:00Z"
+
+
+def test_inspect_shows_the_limit_of_swap_that_is_set(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        json.dumps({"linux": {"resources": {"memory": {"limit": 5, "swap": 7}}}})
+    )
+    shell.engine = StandIn(
+        inspection("asked", memory=64, memory_swap=-1),
+        inspection("default", memory=64),
+        inspection("none"),
+        inspection("set", memory=64, bundle_path=str(tmp_path)),
+    )
+    shown = shell("inspect", "-f", "{{.HostConfig.MemorySwap}}", *shell.engine.found)
+    assert shown.out.split() == ["-1", "128", "0", "7"]
+
+
 def test_inspect_has_the_keys_of_podman(shell: Shell) -> None:
     # keys of `podman inspect` 4.3.1, of a container run from a rootfs
     shell.engine = StandIn(
