@@ -98,7 +98,7 @@ FLAGS: tuple[tuple[str, str], ...] = (
 # What says by itself what would be right.
 EXPLAINS_ITSELF = re.compile(
     r": it (?:is|takes|cannot be) |No such file|(?:is|are) not (?:a |between|some of)|contradict"
-    r"|needs it to be|at least one|is missing|because|found: |template \d+:\d+: |: (?:crun|runc): "
+    r"|and has to be|at least one|is missing|because|found: |template \d+:\d+: |: (?:crun|runc): "
 )
 
 

@@ -76,7 +76,7 @@ def document(one: Inspection, engine: Engine) -> dict[str, Any]:
             else None,
         },
         "Mounts": [_mount(mount) for mount in config.mounts if mount.type != "tmpfs"],
-        "Dependencies": [],
+        "Dependencies": sorted(set(config.joined.values())),
         "NetworkSettings": {
             "EndpointID": "",
             "Gateway": "",

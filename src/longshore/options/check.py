@@ -10,7 +10,7 @@ import os
 
 from longshore.errors import HostUnsupported, InvalidArgument
 from longshore.models import Device, Mount, Ulimit
-from longshore.options import ContainerConfig
+from longshore.options import NAMESPACES, ContainerConfig
 from longshore.options import mounts as m
 from longshore.options import names as n
 from longshore.options import parse as p
@@ -266,10 +266,7 @@ def _privilege(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _namespaces(given: Mapping[str, Any]) -> dict[str, Any]:
-    modes = {
-        kind: s.namespace(kind, given.get(kind))
-        for kind in ("network", "pid", "ipc", "uts", "userns", "cgroupns")
-    }
+    modes = {kind: s.namespace(kind, given.get(kind)) for kind in NAMESPACES}
     hostname = n.check_hostname(given.get("hostname", ""))
     if hostname and modes["uts"] not in ("", "private"):
         raise InvalidArgument(

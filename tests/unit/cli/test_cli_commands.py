@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def three(shell: Shell) -> StandIn:
     shell.engine = StandIn(
-        inspection("web", created_ns=NOW, started_ns=NOW, labels={"a": "b"}, pid=None),
+        inspection("web", created_ns=NOW, started_ns=NOW, labels={"a": "b"}),
         inspection("job", Status.EXITED, created_ns=NOW + SECOND, exit=ended(3)),
         inspection("new", Status.CREATED, created_ns=NOW + 2 * SECOND),
     )
@@ -49,6 +49,7 @@ def ids(engine: StandIn) -> dict[str, str]:
         (["restart", "-t2", "job"], [("restart", "job", 2.0)], "job\n"),
         (["rm", "job"], [("remove", "job", False, None)], "job\n"),
         (["rm", "-f", "-t", "3", "web"], [("remove", "web", True, 3.0)], "web\n"),
+        (["rm", "--depend", "job"], [("remove", "job", False, None, "depend")], "job\n"),
         (["rename", "web", "x"], [("rename", "web", "x")], ""),
         (["wait", "job"], [("wait", "job", "exited")], "3\n"),
         (["wait", "--condition=stopped", "-i", "5s", "web"], [("wait", "web", "exited")], "7\n"),
@@ -79,6 +80,9 @@ def test_requests(
         (["rm", "nosuch", "web", "job"], 1, "job\n"),
         (["rm", "web", "nosuch", "job"], 2, "job\n"),
         (["rm", "--ignore", "nosuch", "job"], 0, "job\n"),
+        (["rm", "-f", "nosuch"], 0, ""),  # as podman's since 4.3
+        (["rm", "-f", "nosuch", "job"], 0, "job\n"),
+        (["rm", "--force=false", "nosuch"], 1, ""),
         (["kill", "new", "web"], 125, "web\n"),
         (["wait", "nosuch", "job"], 125, "3\n"),
         (["container", "exists", "nosuch"], 1, ""),
@@ -111,6 +115,15 @@ def test_cidfiles(shell: Shell, three: StandIn, tmp_path: Path) -> None:
     done = shell("stop", "--cidfile", str(tmp_path / "no"))
     assert (done.code, "cannot read the cidfile" in done.err) == (125, True)
     assert shell("rm", "-i", "--cidfile", str(tmp_path / "no"), "new").out == "new\n"
+    assert shell("rm", "-f", "--cidfile", str(tmp_path / "no"), "web").out == "web\n"
+
+
+@pytest.mark.parametrize("order", [("one", "two", "three"), ("three", "one", "two")])
+def test_rm_takes_first_what_needs_others(shell: Shell, order: tuple[str, ...]) -> None:
+    one = inspection("one")
+    two = inspection("two", network=f"container:{one.id}")
+    shell.engine = StandIn(one, two, inspection("three", ipc=f"container:{two.id}"))
+    assert shell("rm", "-f", *order).out.split() == ["three", "two", "one"]
 
 
 def test_wait_knows_what_was_removed(shell: Shell) -> None:
