@@ -237,6 +237,16 @@ def test_a_name_and_a_cidfile_are_taken_once(
     assert cli("ps", "-aq", "--no-trunc").stdout == first
     assert cidfile.read_text().strip() == first.strip()
     cli("rm", "--cidfile", str(cidfile))
+    assert not cidfile.exists()
+    run = ["run", "--rm", "--cidfile", str(cidfile), "--rootfs", str(busybox_rootfs)]
+    for command, code in (("nope", 127), ("true", 0)):
+        cli(*run, command, code=code)
+        assert not cidfile.exists()
+    # one that could not be started stays, and so does its cidfile
+    run.remove("--rm")
+    cli(*run, "nope", code=127)
+    assert cli("rm", "--cidfile", str(cidfile)).stdout
+    assert not cidfile.exists()
     assert complaint(cli("rm", "--cidfile", f"{cidfile}.not", code=None).stderr, ".not") == ""
 
 

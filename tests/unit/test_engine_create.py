@@ -16,7 +16,7 @@ def engine(tmp_path: Path) -> Engine:
 
 
 def test_created(engine: Engine) -> None:
-    box = engine.create(command=["true"], rootfs="/", name="box")
+    box = engine.create(command=["true"], rootfs="/", overlay=True, name="box")
     found = box.inspect()
     assert (found.status, found.name, found.config.command) == (Status.CREATED, "box", ("true",))
     assert engine.get("box") == box
@@ -25,14 +25,26 @@ def test_created(engine: Engine) -> None:
 
 
 def test_cidfile(engine: Engine, tmp_path: Path) -> None:
-    box = engine.create(command=["true"], rootfs="/", cidfile=tmp_path / "cid")
+    box = engine.create(command=["true"], rootfs="/", overlay=True, cidfile=tmp_path / "cid")
     assert (tmp_path / "cid").read_text() == box.id
+    box.remove()
+    assert not (tmp_path / "cid").exists()
+
+
+def test_a_cidfile_of_another_stays(engine: Engine, tmp_path: Path) -> None:
+    box = engine.create(command=["true"], rootfs="/", overlay=True, cidfile=tmp_path / "cid")
+    (tmp_path / "cid").write_text("of somebody else")
+    box.remove()
+    assert (tmp_path / "cid").read_text() == "of somebody else"
+    box = engine.create(command=["true"], rootfs="/", overlay=True, cidfile=tmp_path / "gone")
+    (tmp_path / "gone").unlink()
+    box.remove()
 
 
 def test_a_cidfile_that_is_there_makes_no_container(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "cid").touch()
     with pytest.raises(InvalidArgument, match="cid"):
-        engine.create(command=["true"], rootfs="/", cidfile=tmp_path / "cid")
+        engine.create(command=["true"], rootfs="/", overlay=True, cidfile=tmp_path / "cid")
     assert engine.list(all=True) == []
 
 
@@ -48,23 +60,23 @@ def test_a_cidfile_that_appears_meanwhile_makes_no_container(
 
     monkeypatch.setattr("longshore.engine.engine.create_exclusive", taken)
     with pytest.raises(InvalidArgument, match="cannot write the cidfile"):
-        engine.create(command=["true"], rootfs="/", cidfile=tmp_path / "cid", name="b")
+        engine.create(command=["true"], rootfs="/", overlay=True, cidfile=tmp_path / "cid", name="b")
     assert engine.list(all=True) == []
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("cid")] == ["cid"]
-    engine.create(command=["true"], rootfs="/", name="b")
+    engine.create(command=["true"], rootfs="/", overlay=True, name="b")
 
 
 def test_a_name_in_use_leaves_nothing(engine: Engine) -> None:
-    engine.create(command=["true"], rootfs="/", name="b")
+    engine.create(command=["true"], rootfs="/", overlay=True, name="b")
     with pytest.raises(NameInUse):
-        engine.create(command=["true"], rootfs="/", name="b")
+        engine.create(command=["true"], rootfs="/", overlay=True, name="b")
     assert len(engine.list(all=True)) == 1
 
 
 @pytest.mark.parametrize("options", [{"log_driver": "none"}, {"log_opt": {"max-size": "1m"}}])
 def test_run_needs_its_whole_log(engine: Engine, options: dict[str, object]) -> None:
     with pytest.raises(InvalidArgument, match="all of it"):
-        engine.run(command=["true"], rootfs="/", **options)  # type: ignore[arg-type]
+        engine.run(command=["true"], rootfs="/", overlay=True, **options)  # type: ignore[arg-type]
     assert engine.list(all=True) == []
 
 

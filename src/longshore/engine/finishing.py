@@ -23,7 +23,7 @@ from longshore.errors import (
 )
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.cgroups import Cgroup
-from longshore.linux.files import remove_file, remove_tree
+from longshore.linux.files import read_file, remove_file, remove_tree
 from longshore.linux.mounts import unmount
 from longshore.linux.processes import (
     ProcessId,
@@ -459,6 +459,8 @@ def _forget(machinery: Machinery, record: Record, *, attended: bool, force: bool
         # command, which waits for the lock that we hold.
         end_monitor(machinery, run.monitor)
     machinery.store.remove(record.id, record.name)
+    if record.config.cidfile:
+        _remove_cidfile(record.config.cidfile, record.id)
     if record.config.joined:
         from longshore.engine import dependencies
 
@@ -466,6 +468,15 @@ def _forget(machinery: Machinery, record: Record, *, attended: bool, force: bool
     events.emit(machinery, "remove", record)
     if run is not None:
         machinery.placement(record.config, record.id).remove_monitors()
+
+
+def _remove_cidfile(path: str, container_id: str) -> None:
+    """Remove the file with a container's id, as podman does since 4.4, if it still has this id."""
+    try:
+        if read_file(path) == container_id.encode():
+            remove_file(path)
+    except OSError as err:
+        _log.warn(f"the cidfile {path} is not removed: {err.strerror}")
 
 
 def _dependents(machinery: Machinery, container_id: str) -> dict[str, str]:
