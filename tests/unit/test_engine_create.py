@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from longshore import Engine, InvalidArgument, NameInUse, Status
+from longshore import Engine, HostUnsupported, InvalidArgument, NameInUse, Status, WrongState
 from longshore.linux import files
 
 
@@ -60,7 +60,9 @@ def test_a_cidfile_that_appears_meanwhile_makes_no_container(
 
     monkeypatch.setattr("longshore.engine.engine.create_exclusive", taken)
     with pytest.raises(InvalidArgument, match="cannot write the cidfile"):
-        engine.create(command=["true"], rootfs="/", overlay=True, cidfile=tmp_path / "cid", name="b")
+        engine.create(
+            command=["true"], rootfs="/", overlay=True, cidfile=tmp_path / "cid", name="b"
+        )
     assert engine.list(all=True) == []
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("cid")] == ["cid"]
     engine.create(command=["true"], rootfs="/", overlay=True, name="b")
@@ -82,3 +84,34 @@ def test_run_needs_its_whole_log(engine: Engine, options: dict[str, object]) -> 
 
 def test_prune_of_nothing(engine: Engine) -> None:
     assert engine.prune() == []
+
+
+def test_a_ref_that_is_no_text(engine: Engine) -> None:
+    for ref in (None, 7, b"box"):
+        with pytest.raises(InvalidArgument, match="not a container's name or id"):
+            engine.get(ref)  # type: ignore[arg-type]
+
+
+def test_a_start_without_root_says_what_is_needed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = engine.create(command=["true"], rootfs="/", overlay=True)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(HostUnsupported, match="containers need root; found: user 1000") as caught:
+        box.start()
+    assert caught.value.hint == "run it with sudo"
+    monkeypatch.undo()
+    box.remove()
+
+
+def test_a_container_that_does_not_run_has_no_namespaces(engine: Engine) -> None:
+    engine.create(command=["true"], rootfs="/", overlay=True, name="other")
+    with pytest.raises(WrongState) as caught:
+        engine.create(
+            command=["true"], rootfs="/", overlay=True, network="container:other",
+            spec=lambda spec: spec,
+        )  # fmt: skip
+    assert str(caught.value) == (
+        "cannot share the network namespace of container other: it is created, "
+        "and has to be running"
+    )

@@ -15,7 +15,7 @@ from longshore import _log
 from longshore.engine import events, finishing
 from longshore.engine.reasons import at_rest, start_failed
 from longshore.engine.trace import UNTRACED
-from longshore.errors import LongshoreError, OperationTimeout
+from longshore.errors import HostUnsupported, LongshoreError, OperationTimeout
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.files import (
     make_directory,
@@ -97,6 +97,10 @@ def _init(
     bundle = _Bundle()
     try:
         with _Phase("create", name, "finding its programs"):
+            if os.geteuid() != 0:
+                raise HostUnsupported(
+                    "containers need root", f"user {os.geteuid()}", hint="run it with sudo"
+                )
             runtime = machinery.runtime(config.runtime)
             conmon = machinery.conmon
         machinery.warn_of_settings()

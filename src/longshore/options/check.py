@@ -86,10 +86,18 @@ def _check_image(image: object, fields: Mapping[str, Any]) -> None:
 
 
 def _root(given: Mapping[str, Any]) -> dict[str, Any]:
+    # runc refuses a root that is a symbolic link
+    rootfs = n.directory(given["rootfs"], "rootfs") if "rootfs" in given else ""
+    overlay = r.flag(given, "overlay")
+    if rootfs == "/" and not overlay:
+        # pivot_root(2): EBUSY where the new root is the current one
+        raise InvalidArgument(
+            "rootfs: / is this host's own root, which cannot be a container's too",
+            hint="overlay=True (--rootfs /:O) runs on a view of it, which leaves it untouched",
+        )
     return {
-        # runc refuses a root that is a symbolic link
-        "rootfs": n.directory(given["rootfs"], "rootfs") if "rootfs" in given else "",
-        "overlay": r.flag(given, "overlay"),
+        "rootfs": rootfs,
+        "overlay": overlay,
         "labels": r.table(given, "labels"),
         "annotations": r.table(given, "annotations"),
         "create_command": r.argv(given.get("create_command", ()), "create_command"),

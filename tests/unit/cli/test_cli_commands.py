@@ -307,6 +307,8 @@ def test_logs(shell: Shell, three: StandIn) -> None:
     assert named.startswith("web 2027-01-15T")
     assert named.count("web 2027") == 2
     assert shell("logs", "nosuch", "web").code == 125
+    failed = shell("logs", "-f", "web", "nosuch")  # before anything is followed
+    assert (failed.code, failed.out) == (125, "")
 
 
 def test_logs_of_several(shell: Shell, three: StandIn) -> None:
