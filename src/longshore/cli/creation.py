@@ -176,6 +176,7 @@ _NAMES: Mapping[str, str] = {
     "volume": "volumes",
 }
 _READ_HERE = frozenset({"env-file", "label-file", "rootfs", "spec-patch", "trace"})
+_NOT_EMPTY = frozenset({"annotation", "device"})  # which nobody gives by an unset variable
 _PATHS = frozenset({"cidfile", "conmon-pidfile", "pidfile"})
 
 
@@ -205,7 +206,10 @@ def _value(flag: Flag, parsed: Parsed) -> object:
     if flag.kind == SWITCH:
         return parsed.on(flag.name)
     if flag.kind in (EACH, LIST):
-        return parsed.many(flag.name)
+        values = parsed.many(flag.name)
+        if not values and flag.name in _NOT_EMPTY:
+            raise InvalidArgument(f"--{flag.name} is empty", hint=f"--{flag.name} {flag.metavar}")
+        return values
     if flag.kind in (INT, UINT):
         return parsed.integer(flag.name)
     if flag.kind == NUMBER:

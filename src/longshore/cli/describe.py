@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 
-from longshore.cli.govalues import GoMap
-from longshore.cli.table import NEVER, exit_code, rfc3339
+from longshore.cli.gotime import GoTime
+from longshore.cli.govalues import GoMap, texts
+from longshore.cli.table import exit_code
 from longshore.lifecycle import Status
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def document(one: Inspection, engine: Engine) -> dict[str, Any]:
     argv = list(process.get("args") or (*config.entrypoint, *config.command))
     return {
         "Id": one.id,
-        "Created": rfc3339(one.created_ns),
+        "Created": GoTime(one.created_ns),
         "Path": argv[0] if argv else "",
         "Args": argv[1:],
         "State": _state(one, spec),
@@ -75,7 +76,7 @@ def document(one: Inspection, engine: Engine) -> dict[str, Any]:
             else None,
         },
         "Mounts": [_mount(mount) for mount in config.mounts if mount.type != "tmpfs"],
-        "Dependencies": [],
+        "Dependencies": sorted(set(config.joined.values())),
         "NetworkSettings": {
             "EndpointID": "",
             "Gateway": "",
@@ -92,12 +93,13 @@ def document(one: Inspection, engine: Engine) -> dict[str, Any]:
             "LinkLocalIPv6PrefixLen": 0,
             "Ports": GoMap(),
             "SandboxKey": "",
+            "Networks": GoMap(),
         },
         "Namespace": "",
         "IsInfra": False,
         "IsService": False,
         "Config": _config(one, process),
-        "HostConfig": _host_config(one, engine),
+        "HostConfig": _host_config(one, engine, spec),
     }
 
 
@@ -115,12 +117,12 @@ def _state(one: Inspection, spec: dict[str, Any]) -> dict[str, Any]:
         "ConmonPid": one.monitor_pid or 0,
         "ExitCode": exit_code(one),
         "Error": one.error,
-        "StartedAt": rfc3339(one.started_ns),
-        "FinishedAt": rfc3339(one.finished_ns),
+        "StartedAt": GoTime(one.started_ns),
+        "FinishedAt": GoTime(one.finished_ns),
         "Health": {"Status": "", "FailingStreak": 0, "Log": None},
         "CgroupPath": one.cgroup_path,
-        "CheckpointedAt": NEVER,
-        "RestoredAt": NEVER,
+        "CheckpointedAt": GoTime(None),
+        "RestoredAt": GoTime(None),
         "Exit": exit_document(ended) if ended else None,
         "Exits": [exit_document(info) for info in one.exits],
     }
@@ -134,8 +136,8 @@ def exit_document(info: ExitInfo) -> dict[str, Any]:
         "Reason": info.reason.value,
         "Signal": info.signal,
         "OOMKilled": info.oom_killed,
-        "StartedAt": rfc3339(info.started_ns),
-        "FinishedAt": rfc3339(info.finished_ns),
+        "StartedAt": GoTime(info.started_ns),
+        "FinishedAt": GoTime(info.finished_ns),
         "Message": info.message,
         "Usage": {
             "MemoryPeak": usage.memory_peak,
@@ -168,8 +170,8 @@ def _config(one: Inspection, process: dict[str, Any]) -> dict[str, Any]:
         "WorkingDir": process.get("cwd") or config.workdir or "/",
         "Entrypoint": " ".join(config.entrypoint),
         "OnBuild": None,
-        "Labels": GoMap(config.labels) or None,
-        "Annotations": GoMap(config.annotations) or None,
+        "Labels": texts(config.labels),
+        "Annotations": texts(config.annotations),
         "StopSignal": config.stop_signal,
         "HealthcheckOnFailureAction": "none",
         "CreateCommand": list(config.create_command),
@@ -181,7 +183,7 @@ def _config(one: Inspection, process: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
+def _host_config(one: Inspection, engine: Engine, spec: dict[str, Any]) -> dict[str, Any]:
     config = one.config
     quota, period = config.cpu_quota or 0, config.cpu_period or 0
     security = [f"label={label}" for label in config.selinux_opts]
@@ -251,7 +253,7 @@ def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
         "DiskQuota": 0,
         "KernelMemory": 0,
         "MemoryReservation": config.memory_reservation or 0,
-        "MemorySwap": config.memory_swap or 0,
+        "MemorySwap": _memory_swap(one, spec),
         "MemorySwappiness": -1 if config.memory_swappiness is None else config.memory_swappiness,
         "OomKillDisable": False,
         "Init": config.init,
@@ -262,6 +264,19 @@ def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
     }
+
+
+def _memory_swap(one: Inspection, spec: dict[str, Any]) -> int:
+    """Return the limit of memory and swap that the last start set, or that the next one is to."""
+    config = one.config
+    if spec:
+        limits: dict[str, Any] = spec.get("linux") or {}
+        for key in ("resources", "memory"):
+            limits = limits.get(key) or {}
+        return int(limits.get("swap") or 0)
+    if config.memory_swap is not None:
+        return config.memory_swap
+    return 2 * (config.memory or 0)  # podman-run(1), --memory-swap
 
 
 def _security(one: Inspection) -> tuple[tuple[str, str], ...]:

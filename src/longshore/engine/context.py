@@ -158,11 +158,9 @@ def _merge(first: Any, second: dict[str, Any]) -> dict[str, Any]:
 def _namespace_paths(machinery: Machinery, config: ContainerConfig) -> dict[str, str]:
     """Return the namespaces of other containers that this one joins."""
     found: dict[str, str] = {}
-    for field, (kind, file) in _NAMESPACES.items():
-        mode: str = getattr(config, field)
-        if not mode.startswith("container:"):
-            continue
-        other = machinery.store.peek(machinery.store.resolve(mode.partition(":")[2]))
+    for field, ref in config.joined.items():
+        kind, file = _NAMESPACES[field]
+        other = machinery.store.peek(machinery.store.resolve(ref))
         init = other.run.init if other.run is not None else None
         if init is None or not is_alive(init):
             raise WrongState(

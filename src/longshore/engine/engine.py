@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 
@@ -20,7 +21,7 @@ from longshore.store import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
     from os import PathLike
     from typing import Unpack
@@ -123,6 +124,12 @@ class Engine:
         if config.runtime:
             machinery.runtime(config.runtime)  # an unknown one is an error now, not at the start
         machinery.layout.prepare()
+        keep: Callable[[Record], None] = machinery.store.create
+        if config.joined:
+            from longshore.engine import dependencies
+
+            config = dependencies.resolved(machinery, config)
+            keep = functools.partial(dependencies.create, machinery)
         for attempt in range(100):
             record = Record(id=container_id, config=config, created_ns=time.time_ns())
             if spec_change is not None:
@@ -134,7 +141,7 @@ class Engine:
 
                 check_spec(machinery, record)
             try:
-                machinery.store.create(record)
+                keep(record)
                 events.emit(machinery, "create", record)
                 break
             except names.InUse:
@@ -268,14 +275,17 @@ class Engine:
         )
 
     def prune(self) -> builtins.list[str]:
-        """Remove every container that does not run; return their ids."""
+        """Remove every container that does not run; return their ids.
+
+        One whose namespaces are used by another that stays is kept.
+        """
         removed: builtins.list[str] = []
         for found in self.inspect_all():
             if found.status in permitted(Op.REMOVE):
                 try:
                     Container(self._machinery, found.id).remove()
                 except LongshoreError:
-                    continue  # it was started, or removed, a moment ago
+                    continue  # it was started or removed a moment ago, or another needs it
                 removed.append(found.id)
         self._machinery.store.sweep()
         self._machinery.sweep_cgroups()

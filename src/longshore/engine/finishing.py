@@ -23,7 +23,7 @@ from longshore.errors import (
 )
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.cgroups import Cgroup
-from longshore.linux.files import remove_file, remove_tree
+from longshore.linux.files import read_file, remove_file, remove_tree
 from longshore.linux.mounts import unmount
 from longshore.linux.processes import (
     ProcessId,
@@ -394,19 +394,28 @@ def after_exit(machinery: Machinery, container_id: str, *, attended: bool = Fals
     with settled(machinery, container_id, "cleanup") as held:
         if held.record.status is not Status.STOPPED:
             return  # it was started again, or somebody was faster
-        cleanup(machinery, held, last=held.record.config.remove, attended=attended)
-        if held.record.config.remove:
+        # One whose namespaces others use stays, as after `rm`.
+        forget = held.record.config.remove and not _dependents(machinery, container_id)
+        cleanup(machinery, held, last=forget, attended=attended)
+        if forget:
             _forget(machinery, held.record, attended=attended)
 
 
 def remove(
     machinery: Machinery, container_id: str, *, force: bool, deadline: float | None = None
 ) -> None:
-    """Remove a container that does not run; with force, whatever its state. Its exit is kept."""
+    """Remove a container that does not run; with force, whatever its state. Its exit is kept.
+
+    HasDependents when others use its namespaces.
+    """
     try:
         with settled(machinery, container_id, "remove", deadline=deadline, impatient=force) as held:
             record = held.record
             require(Op.FORCE_REMOVE if force else Op.REMOVE, record.status, record.name)
+            if _dependents(machinery, container_id):
+                from longshore.engine import dependencies
+
+                dependencies.refuse(machinery, container_id)
             if record.status is Status.STOPPED:
                 cleanup(machinery, held, last=True, attended=True)
             elif record.status not in (Status.CREATED, Status.EXITED):
@@ -460,9 +469,33 @@ def _forget(machinery: Machinery, record: Record, *, attended: bool, force: bool
         # command, which waits for the lock that we hold.
         end_monitor(machinery, run.monitor)
     machinery.store.remove(record.id, record.name)
+    if record.config.cidfile:
+        _remove_cidfile(record.config.cidfile, record.id)
+    if record.config.joined:
+        from longshore.engine import dependencies
+
+        dependencies.leave(machinery, record)
     events.emit(machinery, "remove", record)
     if run is not None:
         machinery.placement_of(record).remove_monitors()
+
+
+def _remove_cidfile(path: str, container_id: str) -> None:
+    """Remove the file with a container's id, as podman does since 4.4, if it still has this id."""
+    try:
+        if read_file(path) == container_id.encode():
+            remove_file(path)
+    except OSError as err:
+        _log.warn(f"the cidfile {path} is not removed: {err.strerror}")
+
+
+def _dependents(machinery: Machinery, container_id: str) -> dict[str, str]:
+    """Return what `dependencies.of` does; few containers have any, and pay for it."""
+    if not os.path.isdir(machinery.paths(container_id).dependents):
+        return {}
+    from longshore.engine import dependencies
+
+    return dependencies.of(machinery, container_id)
 
 
 def last_exit(machinery: Machinery, container_id: str) -> ExitInfo | None:

@@ -30,13 +30,20 @@ _SYSTEMD_RUNS = "/run/systemd/system"  # sd_booted(3)
 def find_program(name: str, places: tuple[str, ...] = ()) -> str | None:
     """Return the first executable of this name in ``places`` and then in PATH and its like."""
     if "/" in name:
-        return name if os.access(name, os.X_OK) else None
+        return name if os.access(name, os.X_OK) and not os.path.isdir(name) else None
     path = os.environ.get("PATH", "").split(":")
     for directory in (*places, *path, *_PLACES):
         candidate = f"{directory}/{name}"
         if directory and os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
             return candidate
     return None
+
+
+def _what_is_there(program: str) -> str:
+    """Say what was found instead of a program."""
+    if "/" not in program or not os.path.exists(program):
+        return "no such program"
+    return "a directory" if os.path.isdir(program) else "a file that cannot be executed"
 
 
 class Machinery:
@@ -120,7 +127,9 @@ class Machinery:
         if found is None:
             raise HostUnsupported(
                 "every container runs under conmon",
-                f"no program {wanted!r}",
+                f"no program {wanted!r}"
+                if "/" not in wanted
+                else f"{wanted}: {_what_is_there(wanted)}",
                 hint="install the conmon package, or name it with --conmon",
             )
         return os.path.abspath(found)
@@ -162,7 +171,7 @@ class Machinery:
             if found is None:
                 raise HostUnsupported(
                     f"the OCI runtime {asked!r} was asked for",
-                    "no such program",
+                    _what_is_there(asked),
                     hint="install it, or name another with --runtime (crun, runc, or a path)",
                 )
             return os.path.basename(asked), os.path.abspath(found)

@@ -16,7 +16,7 @@ from longshore.cgroup.placement import SYSTEMD
 from longshore.engine import events, finishing
 from longshore.engine.reasons import at_rest, start_failed
 from longshore.engine.trace import UNTRACED
-from longshore.errors import LongshoreError, OperationTimeout
+from longshore.errors import HostUnsupported, LongshoreError, OperationTimeout
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.files import (
     make_directory,
@@ -98,6 +98,10 @@ def _init(
     bundle = _Bundle()
     try:
         with _Phase("create", name, "finding its programs"):
+            if os.geteuid() != 0:
+                raise HostUnsupported(
+                    "containers need root", f"user {os.geteuid()}", hint="run it with sudo"
+                )
             placement = machinery.placement(config, record.id)
             runtime = machinery.runtime(config.runtime, placement.manager)
             conmon = machinery.conmon

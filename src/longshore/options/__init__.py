@@ -89,6 +89,9 @@ if TYPE_CHECKING:
         create_command: Sequence[str]  # the command line that asked, for inspect
 
 
+NAMESPACES = ("network", "pid", "ipc", "uts", "userns", "cgroupns")
+
+
 class ContainerConfig(Value):
     """A container as it was asked for: checked, complete, and free of the caller's objects.
 
@@ -178,6 +181,12 @@ class ContainerConfig(Value):
     conmon_pidfile: str = ""
     cidfile: str = ""
     spec_patch: Mapping[str, Any] = {}
+
+    @property
+    def joined(self) -> dict[str, str]:
+        """Which namespaces (fields of this) are those of other containers, and of which."""
+        modes: dict[str, str] = {kind: getattr(self, kind) for kind in NAMESPACES}
+        return {k: m[len("container:") :] for k, m in modes.items() if m.startswith("container:")}
 
 
 def normalize(

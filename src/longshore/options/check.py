@@ -10,7 +10,7 @@ import os
 
 from longshore.errors import HostUnsupported, InvalidArgument
 from longshore.models import Device, Mount, Ulimit
-from longshore.options import ContainerConfig
+from longshore.options import NAMESPACES, ContainerConfig
 from longshore.options import mounts as m
 from longshore.options import names as n
 from longshore.options import parse as p
@@ -86,10 +86,18 @@ def _check_image(image: object, fields: Mapping[str, Any]) -> None:
 
 
 def _root(given: Mapping[str, Any]) -> dict[str, Any]:
+    # runc refuses a root that is a symbolic link
+    rootfs = n.directory(given["rootfs"], "rootfs") if "rootfs" in given else ""
+    overlay = r.flag(given, "overlay")
+    if rootfs == "/" and not overlay:
+        # pivot_root(2): EBUSY where the new root is the current one
+        raise InvalidArgument(
+            "rootfs: / is this host's own root, which cannot be a container's too",
+            hint="overlay=True (--rootfs /:O) runs on a view of it, which leaves it untouched",
+        )
     return {
-        # runc refuses a root that is a symbolic link
-        "rootfs": n.directory(given["rootfs"], "rootfs") if "rootfs" in given else "",
-        "overlay": r.flag(given, "overlay"),
+        "rootfs": rootfs,
+        "overlay": overlay,
         "labels": r.table(given, "labels"),
         "annotations": r.table(given, "annotations"),
         "create_command": r.argv(given.get("create_command", ()), "create_command"),
@@ -266,10 +274,7 @@ def _privilege(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _namespaces(given: Mapping[str, Any]) -> dict[str, Any]:
-    modes = {
-        kind: s.namespace(kind, given.get(kind))
-        for kind in ("network", "pid", "ipc", "uts", "userns", "cgroupns")
-    }
+    modes = {kind: s.namespace(kind, given.get(kind)) for kind in NAMESPACES}
     hostname = n.check_hostname(given.get("hostname", ""))
     if hostname and modes["uts"] not in ("", "private"):
         raise InvalidArgument(

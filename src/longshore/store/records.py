@@ -162,6 +162,8 @@ class Store:
 
     def resolve(self, ref: str) -> str:
         """Return the id for a name, an id, or a beginning of an id that fits only one."""
+        if not isinstance(ref, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgument(f"{ref!r} is not a container's name or id", hint="give a str")
         target = self.names.holder(ref) if is_name(ref) else None
         if target is not None:
             return target
