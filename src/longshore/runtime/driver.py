@@ -32,6 +32,10 @@ _UNKNOWN = (
     r"does not exist"
     r"|(?:error opening file `[^`]*/status`|cannot open directory ['`][^'`]*['`]): No such file"
 )
+# What execve(2) has refused, of an exec: "exec PATH: why" (runc; crun 1.28 with backticks), or
+# "exec: why" (crun 1.21), and the codes that come with it (255 since runc 1.2).
+_LATE = rb"exec(?: `([^`\n]+)`| ([^`\n][^\n]*))?: [^\n:]+\n"
+_LATE_CODES = (1, 255)
 _STATE_TIMEOUT = 10.0  # seconds
 EXEC = "run a process in"  # what an error says cannot be done
 
@@ -292,10 +296,10 @@ class Runtime:
         said = _read_log(log) if returncode > 0 else ""
         if has_error(said):
             return explain(self.name, EXEC, subject, "", log=said, program=program), ""
-        late = re.fullmatch(rb"exec(?: ([^\n]+))?: [^\n:]+\n", words) if returncode == 1 else None
+        late = re.fullmatch(_LATE, words) if returncode in _LATE_CODES else None
         if late is None:
             return None, ""
-        return None, os.fsdecode(late[1]) if late[1] else program
+        return None, os.fsdecode(late[1] or late[2] or b"") or program
 
     def argv(self, args: Sequence[str], log: str | None = None) -> list[str]:
         """Return a whole command line, to be run by the caller."""
