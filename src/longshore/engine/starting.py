@@ -99,6 +99,7 @@ def _init(
         with _Phase("create", name, "finding its programs"):
             runtime = machinery.runtime(config.runtime)
             conmon = machinery.conmon
+            sandboxed = runtime.sandboxes()
         machinery.warn_of_settings()
         placement = machinery.placement(config, record.id)
         held.save(
@@ -108,6 +109,8 @@ def _init(
                     boot_id=boot_id(),
                     runtime=runtime.name,
                     runtime_path=runtime.path,
+                    runtime_flags=runtime.sandbox_flags(config.network) if sandboxed else (),
+                    sandboxed=sandboxed,
                     cgroup=placement.own.path,
                     actor=own,
                 ),
@@ -115,6 +118,8 @@ def _init(
                 error="",
             )
         )
+        if sandboxed:
+            runtime = machinery.runtime_of(held.record) or runtime  # with the flags of this run
         trace.mark("intent")
         given = inherited()
         with _Phase("create", name, "making its directories"):

@@ -74,6 +74,19 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
         "crun runs on cgroup v1 or v2, not on a mix of both: use `--runtime runc`",
     ),
     (
+        r"cannot set up cgroup.*cgroup\.subtree_control: invalid argument",
+        RuntimeFailed,
+        (
+            "it wants cgroup controllers that this host does not hand down: --runtime-flag "
+            "ignore-cgroups does without them, and without limits"
+        ),
+    ),
+    (
+        r"cannot run with network enabled in root network namespace",
+        RuntimeFailed,
+        "on this kernel it can have no network of its own: use network=none or network=host",
+    ),
+    (
         r"(?i)rlimit.*operation not permitted",
         RuntimeFailed,
         "the process lacks CAP_SYS_RESOURCE: ask for a lower limit, or use another runtime",
