@@ -170,7 +170,13 @@ def _read_all(files: list[str]) -> dict[str, Any]:
 
     merged: dict[str, Any] = {}
     for path in files:
-        data = read_file(path)
+        try:
+            data = read_file(path)
+        except OSError as err:
+            raise InvalidArgument(
+                f"{path} cannot be read: {err.strerror}",
+                hint="CONTAINERS_CONF names another file, /dev/null for none",
+            ) from err
         if data is None:
             continue
         try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from longshore.models import RunResult
+    from longshore.models import ExitInfo, RunResult
 
 __all__ = [
     "Busy",
@@ -212,3 +212,23 @@ class ContainerFailed(LongshoreError):
     def __init__(self, message: str, result: RunResult, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.result = result
+
+    @property
+    def stdout(self) -> bytes:
+        """What it printed, as `subprocess.CalledProcessError` has it."""
+        return self.result.stdout
+
+    @property
+    def stderr(self) -> bytes:
+        """What it printed on standard error."""
+        return self.result.stderr
+
+    @property
+    def returncode(self) -> int:
+        """Its exit code."""
+        return self.result.exit.code
+
+    @property
+    def exit(self) -> ExitInfo:
+        """How it ended."""
+        return self.result.exit

@@ -15,6 +15,7 @@ import pytest
 
 from hostlife import SLEEP, forked, make, ready, started
 from longshore import Container, Engine, InvalidArgument, LongshoreError, NoSuchPath, Status
+from longshore.linux.treecopy import copy_data
 
 KINDS = ["running", "paused", "created", "exited"]
 
@@ -483,3 +484,36 @@ def test_killed_while_it_copies(engine: Engine, busybox_rootfs: Path) -> None:
         box.read_file("/tmp/f")  # the lock is free, and no half of the file has the name
     box.start()
     box.remove(force=True)
+
+
+def test_what_has_no_size_is_not_read_for_ever(
+    engine: Engine, busybox_rootfs: Path, tmp_path: Path
+) -> None:
+    """A file that is emptied and filled while it is read; /dev/zero is one that never ends."""
+    reader = os.open("/dev/zero", os.O_RDONLY)
+    writer = os.open(tmp_path / "copy", os.O_WRONLY | os.O_CREAT)
+    try:
+        with pytest.raises(OSError, match="grows"):
+            copy_data(reader, writer, 0)
+        assert os.fstat(writer).st_size <= 64 << 20
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_fifo_is_replaced_as_it_was_copied(engine: Engine, busybox_rootfs: Path) -> None:
+    """By its name: it is never opened."""
+    source = busybox_rootfs / "srv"
+    source.mkdir()
+    os.mkfifo(source / "fifo")
+    (source / "file").write_text("x")
+    box = make(engine, busybox_rootfs, SLEEP)
+    for _ in range(2):
+        box.copy_in(source, "/copy")
+    assert stat.S_ISFIFO((busybox_rootfs / "copy/fifo").stat().st_mode)
+
+
+def test_what_is_no_bytes_is_not_written(engine: Engine, busybox_rootfs: Path) -> None:
+    box = make(engine, busybox_rootfs, SLEEP)
+    with pytest.raises(InvalidArgument, match="bytes"):
+        box.write_file("/x", "text")  # type: ignore[arg-type]

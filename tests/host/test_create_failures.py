@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 import hostkit
-from hostlife import eventually, make
+from hostlife import SLEEP, await_end, eventually, make
 from longshore import Engine
 from longshore.errors import (
+    HostUnsupported,
     InvalidArgument,
     LongshoreError,
     MonitorGone,
@@ -20,8 +22,10 @@ from longshore.errors import (
     ProgramNotExecutable,
     ProgramNotFound,
     RuntimeFailed,
+    StoreError,
 )
 from longshore.lifecycle import Status
+from longshore.linux.mounts import mount, unmount
 
 Dirs = tuple[Path, Path]
 
@@ -254,3 +258,109 @@ def test_sharing_with_nobody(engine: Engine, busybox_rootfs: Path, dirs: Dirs) -
     assert box.inspect().status is Status.CREATED
     box.remove()
     other.remove()
+
+
+def fill(path: Path) -> None:
+    """Take all the room that is left where a file is."""
+    with open(path, "ab", 0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+
+
+def test_a_full_disk_can_be_emptied(short_tmp: Path, busybox_rootfs: Path, runtime: str) -> None:
+    """Records lie where there is no room left: what fails says so, and `rm -f` makes room."""
+    root = short_tmp / "small"
+    root.mkdir()
+    mount("small", str(root), "tmpfs", 0, "size=512k")
+    try:
+        engine = Engine(root=root / "root", run_root=short_tmp / "run", runtime=runtime)
+        box = make(engine, busybox_rootfs, SLEEP, name="box")
+        box.start()
+        monitor = box.inspect().monitor_pid
+        box.stop(0)
+        assert monitor is not None
+        await_end(monitor)  # nothing of it makes room any more
+        fill(root / "filler")
+        with pytest.raises(StoreError, match="No space left"):
+            make(engine, busybox_rootfs, SLEEP, name="another")
+        fill(root / "filler")
+        with pytest.raises(LongshoreError, match="No space left"):
+            box.start()
+        assert box.status is Status.EXITED
+        box.remove(force=True)
+        assert engine.list(all=True) == []
+    finally:
+        unmount(str(root))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"command": 3},
+        {"input": "text"},
+        {"input": 3},
+        {"timeout": "soon"},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"spec": 3},
+        {"spec": lambda spec: 3},
+        {"spec": lambda spec: {**spec, "process": None}},
+        {"spec": lambda spec: {**spec, "process": {**spec["process"], "args": "x"}}},
+        {"spec": lambda spec: {**spec, "annotations": {"a": object()}}},
+        {"spec_patch": {"process": None}},
+        {"spec_patch": {"linux": {"cgroupsPath": "/elsewhere"}}},
+        {"spec_patch": {"process": {"env": "A=1"}}},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said_before_anything_is_there(
+    engine: Engine, busybox_rootfs: Path, wrong: dict[str, Any]
+) -> None:
+    options: dict[str, Any] = {"command": ["true"], "rootfs": busybox_rootfs, **wrong}
+    with pytest.raises(InvalidArgument):
+        engine.run(**options)
+    if not {"input", "timeout"} & {*wrong}:
+        with pytest.raises(InvalidArgument):
+            engine.create(**options)
+    assert engine.list(all=True) == []
+
+
+def test_create_finds_what_only_the_host_knows(engine: Engine, busybox_rootfs: Path) -> None:
+    for wrong in (
+        {"security_opt": ["apparmor=nosuch"]},
+        {"cpuset_cpus": "4000"},
+        {"ulimits": ["nofile=1099511627776"]},
+        {"user": "nobody-knows"},
+        {"devices": ["/dev/nosuch"]},
+    ):
+        with pytest.raises((InvalidArgument, HostUnsupported)):
+            make(engine, busybox_rootfs, "true", **wrong)
+    assert engine.list(all=True) == []
+
+
+def test_a_slice_is_a_cgroup_of_that_name(engine: Engine, busybox_rootfs: Path) -> None:
+    """And goes with the container; its parent is the caller's."""
+    box = make(engine, busybox_rootfs, SLEEP, cgroup_parent="longshore-test.slice")
+    box.start()
+    run = engine._machinery.store.peek(box.id).run
+    assert run is not None
+    assert run.cgroup == f"/longshore-test.slice/{box.id}"
+    machinery = engine._machinery
+    box.remove(force=True)
+    for hierarchy in machinery.cgroup_layout.hierarchies:
+        parent = Path(f"{hierarchy.mount}/longshore-test.slice")
+        assert [p for p in parent.iterdir() if p.is_dir()] == []
+        parent.rmdir()
+
+
+def test_lengths_of_time(engine: Engine, busybox_rootfs: Path) -> None:
+    box = make(engine, busybox_rootfs, "trap 'exit 5' TERM; echo ready; while :; do sleep 1; done")
+    box.start()
+    for wrong in (-1, float("nan"), float("inf"), "x"):
+        for call in (box.stop, box.wait, box.restart):
+            with pytest.raises(InvalidArgument):
+                call(timeout=wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgument):
+            box.wait_status(Status.EXITED, timeout=wrong)  # type: ignore[arg-type]
+    assert box.status is Status.RUNNING
+    box.remove(force=True)

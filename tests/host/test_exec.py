@@ -487,3 +487,15 @@ def test_execs_are_side_by_side(box: Container) -> None:
         assert slow.poll() is None
         slow.kill()
     eventually(lambda: left(box) == [])
+
+
+def test_stdin_of_a_program_that_ends_while_others_hold_it(box: Container) -> None:
+    """What is larger than the pipe is being written when the program ends."""
+    script = "sleep 1000 <&0 >/dev/null 2>&1 & read x; exit 3"
+    with box.popen(["sh", "-c", script], stdin=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        with pytest.raises(BrokenPipeError):
+            process.stdin.write(bytes(1 << 20))
+        process.stdin.close()
+        assert process.wait(30).code == 3

@@ -27,10 +27,10 @@ from hostlife import (
     ready,
     started,
 )
-from longshore import Container, Engine
+from longshore import Container, Engine, Trace
 from longshore.errors import LongshoreError, NoSuchContainer
 from longshore.lifecycle import Status
-from longshore.linux.processes import identify
+from longshore.linux.processes import identify, is_ending
 from longshore.models import ExitReason
 
 KILLED = -signal.SIGKILL
@@ -45,7 +45,8 @@ def is_truthful(engine: Engine) -> None:
         if found.pid is not None:
             with contextlib.suppress(OSError):  # it ended since
                 cgroups = Path(f"/proc/{found.pid}/cgroup").read_text()
-                assert found.id in cgroups or identify(found.pid) is None or is_zombie(found.pid)
+                # who ends has left its cgroup before it is a zombie
+                assert found.id in cgroups or is_ending(identify(found.pid))
 
 
 def is_zombie(pid: int) -> bool:
@@ -89,6 +90,37 @@ def test_start_killed_at_every_mark(
         nothing_is_left(host, dirs)
     assert code == 0
     assert number > 8
+
+
+def test_start_interrupted_at_every_mark(
+    engine: Engine, busybox_rootfs: Path, dirs: tuple[Path, Path]
+) -> None:
+    """Ctrl-C: everything is taken back, also when it comes after all is done."""
+
+    class Interrupts(Trace):
+        def __init__(self, wanted: str) -> None:
+            super().__init__()
+            self._wanted = wanted
+
+        def mark(self, phase: str) -> None:
+            super().mark(phase)
+            if phase == self._wanted:
+                raise KeyboardInterrupt
+
+    host = hostkit.Host()
+    box = make(engine, busybox_rootfs, SLEEP, name="box")
+    whole = Trace()
+    box.start(trace=whole)
+    box.stop(0)
+    assert len(whole.phases) > 8
+    for phase, _ in whole.phases:
+        with pytest.raises(KeyboardInterrupt):
+            box.start(trace=Interrupts(phase))
+        assert box.status is Status.EXITED, phase
+        assert box.inspect().pid in (None, 0), phase
+    box.start()  # the runtime knows nothing of it
+    box.remove(force=True)
+    nothing_is_left(host, dirs)
 
 
 def test_a_started_container_outlives_its_killed_starter(

@@ -12,7 +12,7 @@ import pytest
 
 from hostlife import SLEEP, forked, kill_init, make, ready, started
 from longshore import Container, Engine, Event
-from longshore.engine import finishing, starting
+from longshore.engine import finishing, sessions, starting
 from longshore.errors import Busy, OperationTimeout
 from longshore.lifecycle import Status
 from longshore.linux.locks import FileLock
@@ -20,7 +20,11 @@ from longshore.linux.locks import FileLock
 
 def hold(engine: Engine, box: Container) -> Iterator[int]:
     """Let a process take a container's lock and stop; yields its pid."""
-    path = engine._machinery.paths(box.id).lock
+    yield from _holding(engine._machinery.paths(box.id).lock)
+
+
+def _holding(path: str) -> Iterator[int]:
+    Path(path).touch()
 
     def body() -> None:
         with FileLock(path, purpose="test"):
@@ -66,6 +70,27 @@ def test_reads_need_no_lock(engine: Engine, busybox_rootfs: Path) -> None:
             with pytest.raises(Busy, match=str(holder)):
                 operation()
     box.stop(0)  # the lock went with its holder
+
+
+def test_nobody_waits_for_ever(engine: Engine, busybox_rootfs: Path) -> None:
+    """busy_timeout is the deadline of who has said none."""
+    impatient = Engine(settings=engine.settings.replace(busy_timeout=0.2))
+    box = started(engine, busybox_rootfs, SLEEP, name="box")
+    session = box.popen(["sleep", "1000"], detach=True)
+    same = impatient.get("box")
+    found = same.get_exec(str(session.id))
+    for holder in hold(engine, box):
+        for operation in (lambda: same.rename("new"), same.stop, same.kill, same.remove):
+            with pytest.raises(Busy, match=str(holder)):
+                operation()
+    store = sessions.store_of(engine._machinery, box.id)
+    for holder in _holding(store.paths(str(session.id)).lock):
+        with pytest.raises(Busy, match=str(holder)):
+            found.kill()
+    for holder in _holding(f"{engine.settings.root}/names.lock"):
+        with pytest.raises(Busy, match=str(holder)):
+            same.rename("new")
+    box.remove(force=True)
 
 
 def test_a_wait_keeps_its_time(engine: Engine, busybox_rootfs: Path) -> None:

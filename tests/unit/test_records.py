@@ -16,7 +16,7 @@ from longshore.linux.processes import ProcessId
 from longshore.models import Device, ExitInfo, ExitReason, Mount, Ulimit, Usage
 from longshore.options import ContainerConfig
 from longshore.store import Record, Run
-from longshore.store.records import FORMAT, KEPT_EXITS, _bytes, _describe, _parse
+from longshore.store.records import FORMAT, KEPT_EXITS, _bytes, _parse
 
 ID = "ab" * 32
 
@@ -239,11 +239,3 @@ def test_the_last_exits_are_kept() -> None:
     for code in range(KEPT_EXITS + 3):
         record = record.with_exit(ExitInfo(code=code, reason=ExitReason.EXITED))
     assert [e.code for e in record.exits] == list(range(3, KEPT_EXITS + 3))
-
-
-def test_who_holds_a_lock() -> None:
-    holder, since = _describe("4711 1700000000.250 remove it all")
-    assert holder == "process 4711 (remove it all)"
-    assert since.startswith("2023-11-1")
-    for note in ("", "x", "1 y z", "\0\0"):
-        assert _describe(note) == ("another process", "a moment ago")

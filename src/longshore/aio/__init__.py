@@ -12,13 +12,20 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from longshore.aio.container import Container
+    from longshore.aio.attachment import Attachment
+    from longshore.aio.container import Container, EventStream
     from longshore.aio.engine import Engine
     from longshore.aio.process import Process
 
-__all__ = ["Container", "Engine", "Process"]
+__all__ = ["Attachment", "Container", "Engine", "EventStream", "Process"]
 
-_HOME = {"Container": "container", "Engine": "engine", "Process": "process"}
+_HOME = {
+    "Attachment": "attachment",
+    "Container": "container",
+    "Engine": "engine",
+    "EventStream": "container",
+    "Process": "process",
+}
 
 
 def __getattr__(name: str) -> object:

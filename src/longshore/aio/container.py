@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 from longshore.aio.inside import Inside
 from longshore.aio.loop import call, call_or_undo, go_on, sleep, take, taken
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from longshore.engine.trace import Trace
     from longshore.lifecycle import Status
     from longshore.models import ContainerId, Event, ExitInfo, Gap, LogRecord
+
+
+_BATCH = 256  # records of a log that are read at once
 
 
 class Container(Inside):
@@ -153,13 +157,12 @@ class Container(Inside):
         """
         machinery = self._sync._machinery
         if not follow:
-            found = await call(
-                lambda: [
-                    *self._sync.logs(tail=tail, since_ns=since_ns, until_ns=until_ns, after=after)
-                ]
+            kept = await call(
+                self._sync.logs, tail=tail, since_ns=since_ns, until_ns=until_ns, after=after
             )
-            for record in found:
-                yield record
+            while some := await call(lambda: [*itertools.islice(kept, _BATCH)]):
+                for record in some:
+                    yield record
             return
         steps = await call(
             logs.follow_steps,

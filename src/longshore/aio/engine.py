@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longshore.aio.container import Container, EventStream
-from longshore.aio.loop import call, call_or_undo, take
+from longshore.aio.loop import call, call_or_undo, take, until_interrupted
 from longshore.engine.engine import Engine as SyncEngine
 from longshore.engine.trace import UNTRACED
 
@@ -96,15 +96,13 @@ class Engine:
             lambda: engine._run(image, command, options, data=input, timeout=timeout, trace=trace),
             lambda made: made.abandon(Exception()),
         )
-        program = command[0] if command else "the container"
         try:
             await call(running.begin)
             if input is not None:
-                await call_or_undo(
-                    lambda: running.feed(input), lambda _: None, hasten=running.interrupt
-                )
-            await take(running.exit_steps())
-            return await call(running.finish, program, check=check)
+                await until_interrupted(lambda: running.feed(bytes(input)), running.interrupt)
+            if not await take(running.exit_steps()):
+                await call(running.time_out)
+            return await call(running.finish, check=check)
         except BaseException as error:
             await call(running.abandon, error)
             raise

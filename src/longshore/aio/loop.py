@@ -1,9 +1,11 @@
 """How the async face waits: natively on descriptors; what is short and blocks runs in threads.
 
 Short calls (a record read, a start, a kill) go to a pool of threads that grows with what is under
-way at once, up to `_CALLS`. Long waits are steps (`linux.steps`): the event loop sleeps on their
-descriptors, and each step itself, which reads or writes a few files, is taken by one of `_STEPPERS`
-threads, so that the loop never blocks and a thousand waits have no thousand threads.
+way at once, up to `_CALLS`. What a container or its reader can draw out (a stop's grace, a copy)
+has a thread each, so that it keeps no short call waiting. Long waits are steps (`linux.steps`): the
+event loop sleeps on their descriptors, and each step itself, which reads or writes a few files, is
+taken by one of `_STEPPERS` threads, so that the loop never blocks and a thousand waits have no
+thousand threads.
 
 A call in a thread cannot be interrupted. It is shielded: a cancelled caller waits for its end, has
 it taken back where that is promised, and is cancelled then.
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
 _CALLS = 32  # threads, at most; a start is 40 ms of waiting for others
+_LASTING = 1 << 16  # as many as there are calls; idle ones are used again
 _STEPPERS = 3  # threads
 
 
@@ -41,6 +44,7 @@ class _Pools:
 
     def __init__(self) -> None:
         self.calls = ThreadPoolExecutor(_CALLS, thread_name_prefix="longshore-call")
+        self.lasting = ThreadPoolExecutor(_LASTING, thread_name_prefix="longshore-lasting")
         self.steps = ThreadPoolExecutor(_STEPPERS, thread_name_prefix="longshore-step")
 
 
@@ -67,23 +71,28 @@ async def call(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) 
     return await _finished(_threads().calls, functools.partial(function, *args, **kwargs), None)
 
 
-async def call_or_undo(
-    function: Callable[[], _T],
-    undo: Callable[[_T], object],
-    *,
-    hasten: Callable[[], object] | None = None,
-) -> _T:
-    """Run something in a thread; what it made is undone if its caller was cancelled.
+async def call_or_undo(function: Callable[[], _T], undo: Callable[[_T], object]) -> _T:
+    """Run something short in a thread; what it made is undone if its caller was cancelled."""
+    return await _finished(_threads().calls, function, undo)
 
-    ``hasten``, which must be quick and safe from any thread, is called then to make it end soon.
-    """
-    return await _finished(_threads().calls, function, undo, hasten)
+
+async def until_interrupted(function: Callable[[], _T], interrupt: Callable[[], object]) -> _T:
+    """Run something that may last in a thread of its own. Cancelled, it is interrupted, by a call
+    in another thread, and its end is awaited."""
+    loop = asyncio.get_running_loop()
+    future = loop.run_in_executor(_threads().lasting, function)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await _settled(loop.run_in_executor(_threads().lasting, interrupt))
+        await _settled(future)
+        raise
 
 
 async def go_on(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Run something in a thread that goes on when its caller is cancelled."""
+    """Run something that may last in a thread of its own, which a cancelled caller leaves to it."""
     work = functools.partial(function, *args, **kwargs)
-    future = asyncio.get_running_loop().run_in_executor(_threads().calls, work)
+    future = asyncio.get_running_loop().run_in_executor(_threads().lasting, work)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
@@ -100,14 +109,11 @@ async def _finished(
     pool: ThreadPoolExecutor,
     function: Callable[[], _T],
     undo: Callable[[_T], object] | None,
-    hasten: Callable[[], object] | None = None,
 ) -> _T:
     future = asyncio.get_running_loop().run_in_executor(pool, function)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        if hasten is not None:
-            hasten()
         await _settled(future)
         if undo is not None and future.exception() is None:
             made = future.result()

@@ -134,12 +134,18 @@ def _guarded(words: list[str], program: str) -> int:
         _silence_stdout()
         code = _BROKEN_PIPE
     except OSError as err:
-        if app.debug or err.filename is not None or err.errno not in _full():
+        if app.debug or err.errno not in _full():
             raise
-        _silence_stdout()
-        full = LongshoreError(
-            f"cannot write: {err.strerror}", hint="standard output goes where there is no room"
-        )
+        if err.filename is not None:
+            full = LongshoreError(
+                f"cannot write {err.filename}: {err.strerror}",
+                hint="make room there (`longshore system prune`), or name another --root",
+            )
+        else:
+            _silence_stdout()
+            full = LongshoreError(
+                f"cannot write: {err.strerror}", hint="standard output goes where there is no room"
+            )
         app.report(full)
         code = full.exit_code
     finally:

@@ -277,7 +277,7 @@ def _patch(path: str) -> Mapping[str, Any]:
     return patch  # pyright: ignore[reportUnknownVariableType]
 
 
-def make(engine: Engine, parsed: Parsed, argv: Sequence[str]) -> Container:
-    """Create the container that a command line asks for."""
+def make(engine: Engine, parsed: Parsed, argv: Sequence[str], *, starts: bool = False) -> Container:
+    """Create the container that a command line asks for, which ``starts`` at once or later."""
     image, command, options = options_of(parsed, argv)
-    return engine.create(image, command or None, **options)
+    return engine._create(image, command or None, options, checked=not starts)

@@ -11,6 +11,7 @@ from longshore.cli import targets
 from longshore.cli.flags import EACH, LIST, SWITCH, TEXT, UINT, Command, Flag
 from longshore.errors import InvalidArgument
 from longshore.linux import grace
+from longshore.linux.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,9 +180,7 @@ def _pump(writer: int) -> None:
     """Copy standard input to a pipe; nobody waits for it."""
     try:
         while data := os.read(0, _CHUNK):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(writer, view) :]
+            write_all(writer, data)
     except OSError:  # EPIPE: it reads no more; EIO: our terminal is gone
         pass
     finally:

@@ -167,6 +167,10 @@ class Container(Inside):
 
     def restart(self, timeout: float | None = None) -> None:
         """Stop it as `stop` does, then start it. Any status but DAMAGED → RUNNING."""
+        if timeout is not None:
+            from longshore.engine.waiting import checked_seconds
+
+            timeout = checked_seconds(timeout)
         events.emit(self._machinery, "restart", self._machinery.store.peek(self.id))
         self.stop(timeout)
         self.start()
@@ -183,7 +187,7 @@ class Container(Inside):
         try:
             if force:
                 try:
-                    if timeout:
+                    if timeout is not None:
                         self.stop(timeout)
                     stopping.remove_live(self._machinery, self.id)
                 except RecordCorrupt:

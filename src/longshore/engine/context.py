@@ -60,6 +60,7 @@ def spec_context(
         init_path=init_path,
         cgroup_version=layout.version,
         controllers=layout.controllers(),
+        swap_accounting=config.memory is None or layout.counts_swap(),
         default_caps=(
             parse_capabilities(settings.default_capabilities, "default_capabilities")
             if settings.default_capabilities
@@ -94,6 +95,9 @@ def changed_config(
     A function cannot be kept for a later start, by another process; what it changed can.
     """
     import copy
+    import json
+
+    from longshore.oci.patch import check_patched
 
     config = record.config
     paths = machinery.paths(record.id)
@@ -101,13 +105,32 @@ def changed_config(
     before = build_spec(config, spec_context(machinery, record, root, lookup_root=config.rootfs))
     given = copy.deepcopy(before)
     answer = change(given)
-    after = given if answer is None else answer
-    patch = _difference(before, after)
-    if not is_table(patch):
+    after: Any = given if answer is None else answer
+    if not is_table(after):
         raise InvalidArgument(
             f"spec= returned {type(after).__name__}", hint="return the spec, or None"
         )
+    try:
+        json.dumps(after)
+    except (TypeError, ValueError) as err:
+        raise InvalidArgument(f"spec= left what is no JSON: {err}") from None
+    check_patched(after, before["linux"].get("cgroupsPath", ""))
+    patch = _difference(before, after)
     return config.replace(spec_patch=_merge(config.spec_patch, patch))
+
+
+def check_spec(machinery: Machinery, record: Record) -> None:
+    """Build a spec as a start would now, so that what is wrong is an error at the creation.
+
+    A container whose namespace is to be joined may be started later.
+    """
+    config = record.config
+    paths = machinery.paths(record.id)
+    root = paths.merged if config.overlay else config.rootfs
+    try:
+        build_spec(config, spec_context(machinery, record, root, lookup_root=config.rootfs))
+    except WrongState:
+        pass
 
 
 def _difference(before: Any, after: Any) -> Any:

@@ -83,7 +83,7 @@ class Engine:
         Every option is checked before anything is touched (InvalidArgument, HostUnsupported);
         NameInUse leaves nothing behind. ``rootfs=`` stands for an image.
         """
-        return self._create(image, command, options)
+        return self._create(image, command, options, checked=True)
 
     def _create(
         self,
@@ -92,11 +92,16 @@ class Engine:
         options: CreateOptions,
         *,
         whole_log: bool = False,
+        checked: bool = False,
     ) -> Container:
+        """Do what `create` does. ``checked``: also what only the start would find out.
+
+        Not for what is started at once: that takes a millisecond, and everything back.
+        """
         machinery = self._machinery
         container_id = names.new_id()
         given = options.get("name")
-        spec_change = options.pop("spec", None)
+        spec_change = options.get("spec")
         if options.get("stop_timeout") is None:
             options["stop_timeout"] = self.settings.stop_timeout
         if not options.get("log_driver") and self.settings.log_driver in ("k8s-file", "none"):
@@ -122,6 +127,10 @@ class Engine:
                 from longshore.engine.context import changed_config
 
                 record = record.replace(config=changed_config(machinery, record, spec_change))
+            if attempt == 0 and checked:
+                from longshore.engine.context import check_spec
+
+                check_spec(machinery, record)
             try:
                 machinery.store.create(record)
                 events.emit(machinery, "create", record)
@@ -162,13 +171,13 @@ class Engine:
         from longshore.linux.steps import run
 
         running = self._run(image, command, options, data=input, timeout=timeout, trace=trace)
-        program = command[0] if command else "the container"
         try:
             running.begin()
             if input is not None:
-                running.feed(input)
-            run(running.exit_steps())
-            return running.finish(program, check=check)
+                running.feed(bytes(input))
+            if not run(running.exit_steps()):
+                running.time_out()
+            return running.finish(check=check)
         except BaseException as error:
             running.abandon(error)
             raise
@@ -185,12 +194,14 @@ class Engine:
     ) -> Running:
         """Make the container of a run."""
         from longshore.engine import running
+        from longshore.options.read import argv
 
-        running.prepare(options, data)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        container = self._create(image, command, options, whole_log=True)
+        deadline = running.prepare(options, data, timeout)
+        words = argv(command, "command")
+        container = self._create(image, words, options, whole_log=True)
         trace.mark("create")
-        return running.Running(self._machinery, container, deadline, trace)
+        program = words[0] if words else "the container"
+        return running.Running(self._machinery, container, program, deadline, trace)
 
     def get(self, ref: str) -> Container:
         """Return the container with this name, id, or unambiguous beginning of an id."""

@@ -14,8 +14,9 @@ import time
 
 from longshore.engine.views import opened
 from longshore.errors import InvalidArgument, LongshoreError, NoSuchPath
+from longshore.linux.files import write_all
 from longshore.linux.rooted import Rooted, Spot, Tree, reopen
-from longshore.linux.treecopy import Copier, made_up, write_all
+from longshore.linux.treecopy import Copier, made_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,12 +154,14 @@ def write(
     machinery: Machinery,
     container_id: str,
     path: AnyPath,
-    data: bytes,
+    data: object,
     *,
     mode: int | None,
     user: str | None,
 ) -> None:
     """Put a file into a container in one step, instead of the one that is there."""
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InvalidArgument(f"data: {type(data).__name__} is not bytes", hint="text.encode()")
     name = _text(path)
     with opened(machinery, container_id, "write to", [name]) as view:
         side = Side(view.root, name, view)
@@ -176,7 +179,7 @@ def write(
                 mode = 0o644 if there is None else stat.S_IMODE(there.st_mode)
             info = made_up(stat.S_IFREG | mode, *owner, len(data), time.time_ns())
             copier = Copier(owner=owner, privileges=True)
-            copier.file(lambda fd: write_all(fd, data), info, spot.parent, spot.name)
+            copier.file(lambda fd: write_all(fd, bytes(data)), info, spot.parent, spot.name)
 
 
 def _copy(source: Side, target: Side, copier: Copier) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 
+from longshore import _log
 from longshore.engine import events
 from longshore.engine.observe import Sight, find_monitor, look, read_exit_file
 from longshore.engine.reasons import at_rest, exit_info
@@ -18,6 +19,7 @@ from longshore.errors import (
     NoSuchContainer,
     OperationTimeout,
     RecordCorrupt,
+    StoreError,
 )
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.cgroups import Cgroup
@@ -399,7 +401,7 @@ def remove(
                 cleanup(machinery, held, last=True, attended=True)
             elif record.status not in (Status.CREATED, Status.EXITED):
                 _take_down(machinery, held)
-            _forget(machinery, held.record, attended=True)
+            _forget(machinery, held.record, attended=True, force=force)
     except RecordCorrupt:
         if not force:
             raise
@@ -430,10 +432,18 @@ def _take_down(machinery: Machinery, held: Locked) -> None:
         events.emit_died(machinery, record)
 
 
-def _forget(machinery: Machinery, record: Record, *, attended: bool) -> None:
-    """Remove a cleaned container's record and files. Its lock is held."""
+def _forget(machinery: Machinery, record: Record, *, attended: bool, force: bool = False) -> None:
+    """Remove a cleaned container's record and files. Its lock is held.
+
+    With ``force`` also where its last exit cannot be kept: removing it may be what makes room.
+    """
     if record.exits:
-        machinery.store.keep_exit(record.id, record.name, record.exits[-1])
+        try:
+            machinery.store.keep_exit(record.id, record.name, record.exits[-1])
+        except StoreError as err:
+            if not force:
+                raise
+            _log.warn(f"the last exit of container {record.name} is not kept: {err}")
     run = record.run
     if attended and run is not None and is_alive(run.monitor):
         # Its work is done: the exit is written down. Without this it would wait for its exit

@@ -53,7 +53,7 @@ class Machinery:
     ) -> None:
         self.settings = settings
         self.layout = Layout(settings.root, settings.run_root)
-        self.store = Store(self.layout)
+        self.store = Store(self.layout, busy_timeout=settings.busy_timeout)
         self._runtime_asked = runtime or ""
         self._conmon_asked = conmon or ""
         if cgroup_manager is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,9 +85,37 @@ class Input(io.BufferedIOBase):
         if self._way.ended():
             raise BrokenPipeError(errno.EPIPE, "the process has ended")
         left = view
-        while left:
-            left = left[os.write(fd, left) :]
+        blocking = os.get_blocking(fd)
+        os.set_blocking(fd, False)
+        try:
+            while left:
+                try:
+                    left = left[os.write(fd, left) :]
+                except BlockingIOError:
+                    self._await_room(fd)
+        finally:
+            if blocking and fd == self._way.stdin:
+                os.set_blocking(fd, True)
         return len(view)
+
+    def _await_room(self, fd: int) -> None:
+        # asleep on the program too: others may hold the pipe, full, when it has ended, and keep a
+        # runtime that stays in between from ending
+        program = self._way.open_program()
+        ends = [self._way.fileno()]
+        if program is not None and program >= 0:
+            ends.append(program)
+        try:
+            poller = select.poll()
+            poller.register(fd, select.POLLOUT)
+            for end in ends:
+                poller.register(end, select.POLLIN)
+            over = program == -1 or any(ready in ends for ready, _ in poller.poll())
+        finally:
+            if len(ends) > 1:
+                os.close(ends[1])
+        if over:
+            raise BrokenPipeError(errno.EPIPE, "the process has ended")
 
     def close(self) -> None:
         """Close the pipe, so that the process reads its end; closed already is fine."""

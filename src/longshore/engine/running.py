@@ -1,7 +1,7 @@
 """A command run in a container of its own, from its creation to its removal (`Engine.run`).
 
-In parts, because a thread and an event loop put them together differently: what is in steps here
-may take as long as the command does, all else is short.
+In parts, because a thread and an event loop put them together differently: what is in steps here,
+and `feed`, may take as long as the command does; all else is what a few calls of a runtime take.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from longshore.options import CreateOptions
 
 
-def prepare(options: CreateOptions, data: bytes | None) -> None:
-    """Check what is asked for, and add what every such run has."""
+def prepare(options: CreateOptions, data: object, timeout: float | None) -> float | None:
+    """Check what is asked for, and add what every such run has; return its deadline."""
+    if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InvalidArgument(f"input: {data!r} is not bytes", hint="text.encode()")
     if options.get("log_driver") == "none" or options.get("log_opt"):
         raise InvalidArgument(
             "run() returns what the log has, all of it: it takes no log_driver='none' and no "
@@ -34,22 +36,34 @@ def prepare(options: CreateOptions, data: bytes | None) -> None:
     if data is not None:
         options["interactive"] = True
     options["remove"] = True  # by the exit command, if this process is killed
+    if timeout is None:
+        return None
+    from longshore.engine.waiting import until
+
+    return until(timeout)
 
 
 class Running:
-    """One run: `begin`, `feed`, `exit_steps`, then `finish`; or `abandon` it at any point."""
+    """One run: `begin`, `feed`, `exit_steps`, `time_out` if these say so, then `finish`.
 
-    __slots__ = ("_container", "_deadline", "_info", "_log", "_machinery", "_stack", "_trace")
+    Or `abandon` it at any point.
+    """
+
+    __slots__ = (
+        "_container", "_deadline", "_info", "_log", "_machinery", "_program", "_stack", "_trace",
+    )  # fmt: skip
 
     def __init__(
         self,
         machinery: Machinery,
         container: Container,
+        program: str,
         deadline: float | None,
         trace: Trace,
     ) -> None:
         self._machinery = machinery
         self._container = container
+        self._program = program
         self._deadline = deadline
         self._trace = trace
         self._stack = contextlib.ExitStack()
@@ -77,8 +91,8 @@ class Running:
         except LongshoreError:
             pass  # it has ended, or is removed by force in a moment
 
-    def exit_steps(self) -> Steps[None]:
-        """Wait for its end, and kill it when the time is over."""
+    def exit_steps(self) -> Steps[bool]:
+        """Wait for its end; False when the time was over first."""
         from longshore.engine import waiting
 
         left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
@@ -86,12 +100,18 @@ class Running:
         try:
             self._info = yield from waiting.exit_steps(self._machinery, container_id, timeout=left)
         except OperationTimeout:
-            from longshore.engine import stopping
+            return False
+        self._trace.mark("run")
+        return True
 
-            self._info = stopping.time_out(self._machinery, container_id)
+    def time_out(self) -> None:
+        """Kill it because its time is over."""
+        from longshore.engine import stopping
+
+        self._info = stopping.time_out(self._machinery, self._container.id)
         self._trace.mark("run")
 
-    def finish(self, program: str, *, check: bool) -> RunResult:
+    def finish(self, *, check: bool) -> RunResult:
         """Return what it has printed and how it ended; it is gone then."""
         from longshore.monitor.logs import capture
 
@@ -107,7 +127,7 @@ class Running:
         if check and not self._info.ok:
             from longshore.engine.reasons import failed
 
-            raise failed(result, program)
+            raise failed(result, self._program)
         return result
 
     def abandon(self, error: BaseException) -> None:

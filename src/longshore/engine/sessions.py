@@ -13,6 +13,7 @@ import contextlib
 import os
 import time
 
+from longshore import _log
 from longshore.engine import events, finishing
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
@@ -221,7 +222,11 @@ def _settle(machinery: Machinery, container_id: str, held: LockedSession) -> Non
         info = _exit_info(machinery, container_id, record, sight)
         held.save(record.replace(exit=info))
         events.emit_exec(machinery, "exec_died", container_id, record.id, exit_code=info.code)
-    _clear(machinery, container_id, held.record)
+    try:
+        _clear(machinery, container_id, held.record)
+    except (LongshoreError, OSError) as err:
+        # how it ended is written down; what is left is tried again by whoever looks next
+        _log.warn(f"cleaning up after exec session {record.id[:12]}: {err}")
 
 
 def _exit_info(
@@ -338,7 +343,8 @@ def _clear(machinery: Machinery, container_id: str, record: SessionRecord) -> No
     Its processes are the container's from now on, unless somebody wanted them to end.
     """
     tree = SessionTree(machinery, container_id, record.cgroup)
-    if record.exit is not None and record.exit.reason in _ENDED_BY_US:
+    killed = record.intent == "timeout" or record.intent_signal == _SIGKILL
+    if killed and record.exit is not None and record.exit.reason in _ENDED_BY_US:
         tree.end()
     else:
         tree.give_to_container()
@@ -381,7 +387,8 @@ def sweep(machinery: Machinery, container_id: str) -> None:
     """Clean up after sessions that ended while nobody looked, or whose start was cut short."""
     store = store_of(machinery, container_id)
     for session_id in store.live_ids():
-        with contextlib.suppress(NoSuchExec, RecordCorrupt, Busy):
+        # one that cannot be ended, or read, keeps nobody from starting another
+        with contextlib.suppress(LongshoreError, OSError):
             settle(machinery, container_id, session_id, time.monotonic())
     store.sweep()
 

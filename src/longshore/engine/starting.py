@@ -241,7 +241,10 @@ class _Placing(threading.Thread):
 
     def run(self) -> None:
         """Do it."""
-        self.trouble = self._placement.place_monitor(self._pid)
+        try:
+            self.trouble = self._placement.place_monitor(self._pid)
+        except Exception as err:  # nobody else would hear of it
+            self.trouble = f"{type(err).__name__}: {err}"
 
 
 class _Bundle:
@@ -414,7 +417,8 @@ def _taken_back(
     except (LongshoreError, OSError) as err:
         shown.add_note(f"and the reason could not be kept: {err}")
     try:
-        if run is not None and (run.actor is not None or record.status is Status.INITIALIZED):
+        alive = record.status in (Status.INITIALIZED, Status.RUNNING)
+        if run is not None and (run.actor is not None or alive):
             finishing.demolish(machinery, held)
         held.save(record.replace(status=at_rest(record), run=None))
     except (LongshoreError, OSError) as err:

@@ -8,7 +8,7 @@ import time
 from longshore._value import Value
 from longshore.engine import events, finishing
 from longshore.engine.observe import look
-from longshore.engine.waiting import await_exit
+from longshore.engine.waiting import await_exit, checked_seconds
 from longshore.errors import (
     CommandFailed,
     LongshoreError,
@@ -113,6 +113,8 @@ def stop(
     ``signal`` and ``timeout`` (seconds) default to the container's own. Nothing is locked while it
     has its grace. LongshoreError when the kernel does not finish it (S17).
     """
+    if timeout is not None:
+        timeout = checked_seconds(timeout)
     with finishing.settled(machinery, container_id, "stop") as held:
         record = held.record
         require(Op.STOP, record.status, record.name)
@@ -129,9 +131,8 @@ def stop(
         # what can be seen of a sandbox are its own signals, and not those of what is in it
         fast = policy.fast and not run.sandboxed
         deaf = fast and _cannot_receive(run.init, policy.signal)
-        note = ""
-        if deaf and policy.grace > 0:
-            note = f"its pid 1 cannot receive signal {policy.signal}, so it was killed at once"
+        why = f"its pid 1 cannot receive signal {policy.signal}, so it was killed at once"
+        note = why if deaf and policy.grace > 0 else ""
         deaf = deaf or record.status is Status.INITIALIZED
         gently = policy.grace > 0 and policy.signal != _SIGKILL and not deaf
         held.save(
@@ -145,9 +146,10 @@ def stop(
         )
         sent = policy.signal if gently else _SIGKILL
         events.emit(machinery, "stop", record, attributes={"signal": str(sent)})
-    if gently:
         program = _program(run.init)
-        _signal(machinery, record, policy.signal)
+        # Under the lock: a moment later its id may be that of another run.
+        _signal(machinery, record, sent, everyone=not gently)
+    if gently:
         grace = policy.grace
         if fast and grace > _EXEC and not _gone(run.init, _EXEC):
             # What got the signal may have been the runtime's own init, a moment before it became
@@ -155,22 +157,23 @@ def stop(
             changed = _program(run.init) != program
             lost = changed and _cannot_receive(run.init, policy.signal)
             grace = 0.0 if lost else grace - _EXEC
+            note = why if lost else ""
         if _gone(run.init, grace):
             return await_exit(machinery, container_id, of_run=run.number)
         with finishing.settled(machinery, container_id, "stop") as held:
             now = held.record
             if now.run is None or now.run.number != run.number or now.status is Status.STOPPED:
                 return now.exits[-1] if now.exits else None
-            held.save(now.replace(run=now.run.replace(intent="escalate")))
-    kill_now(machinery, record)
+            held.save(now.replace(run=now.run.replace(intent="escalate", note=note)))
+            _signal(machinery, record, _SIGKILL, everyone=True)
+    _await_death(machinery, record)
     return await_exit(machinery, container_id, of_run=run.number)
 
 
-def kill_now(machinery: Machinery, record: Record) -> None:
-    """SIGKILL everything in a container and wait until its init is gone."""
+def _await_death(machinery: Machinery, record: Record) -> None:
+    """Wait until a container's init, to which SIGKILL was sent, is gone."""
     run = record.run
     assert run is not None
-    _signal(machinery, record, _SIGKILL, everyone=os.geteuid() == 0)
     timeout = machinery.settings.kill_timeout
     # A pause that comes between freezes it with the signal pending (cgroup v1): thaw it again.
     patience = 0.1
@@ -194,8 +197,9 @@ def time_out(machinery: Machinery, container_id: str) -> ExitInfo:
         alive = record.status in (Status.INITIALIZED, Status.RUNNING, Status.PAUSED)
         if alive and run is not None:
             held.save(record.replace(run=run.replace(intent="timeout", intent_signal=_SIGKILL)))
+            _signal(machinery, record, _SIGKILL, everyone=True)
     if alive:
-        kill_now(machinery, record)
+        _await_death(machinery, record)
     number = None if run is None else run.number
     return await_exit(machinery, container_id, of_run=number)
 
@@ -210,21 +214,25 @@ def remove_live(machinery: Machinery, container_id: str) -> None:
         if not is_alive(run.monitor):
             return  # nobody will say how it ended: `finishing.remove` takes it down by force
         held.save(record.replace(run=run.replace(intent="kill", intent_signal=_SIGKILL)))
-    try:
-        kill_now(machinery, record)
-    except CommandFailed:
-        pass  # its runtime is missing or broken: `finishing.remove` does without it
+        try:
+            _signal(machinery, record, _SIGKILL, everyone=True)
+        except CommandFailed:
+            return  # its runtime is missing or broken: `finishing.remove` does without it
+    _await_death(machinery, record)
 
 
 def _signal(machinery: Machinery, record: Record, number: int, *, everyone: bool = False) -> None:
-    """Send a signal through the runtime; that its target has just ended is success."""
+    """Send a signal through the runtime; that its target has just ended is success.
+
+    The container is locked. ``everyone`` is every process, where the user is root (S17).
+    """
     run = record.run
     runtime = machinery.runtime_of(record)
     assert run is not None and runtime is not None
     try:
         if run.sandboxed and record.status is Status.PAUSED:
             runtime.resume(record.id)  # what is paused there is sent no signal
-        runtime.kill(record.id, number, everyone=everyone)
+        runtime.kill(record.id, number, everyone=everyone and os.geteuid() == 0)
     except (ProgramNotFound, ProgramNotExecutable):
         send(run.init, number)  # its runtime is gone: what can be reached without is its init
     except RuntimeFailed:

@@ -321,5 +321,5 @@ class _Log:
         finally:
             os.close(fd)
         self._asked = False
-        rotation.throw_away(task.path, task.files - 1)
+        rotation.throw_away(task.path, task.files)
         return state

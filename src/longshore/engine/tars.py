@@ -13,8 +13,9 @@ import tarfile
 
 from longshore import _log
 from longshore.errors import InvalidArgument
+from longshore.linux.files import write_all
 from longshore.linux.rooted import look_at, pin, read_link, reopen
-from longshore.linux.treecopy import MAX_DEPTH, extended_of, is_carried, made_up, remove, write_all
+from longshore.linux.treecopy import MAX_DEPTH, extended_of, is_carried, made_up, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

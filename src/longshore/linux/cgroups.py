@@ -19,6 +19,10 @@ from longshore.linux.processes import identify, open_pidfd
 from longshore.linux.procs import poll_until
 from longshore.models import Usage
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 # Seconds. A process that has ended, and has even been reaped, is in its cgroup for another moment
 # (Linux 6.18: until it is switched out for the last time), and nothing tells when that is over.
 _LAST_STEPS = (0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
@@ -68,6 +72,20 @@ class Layout:
         if self.unified is not None:
             found |= frozenset(read_control(self.unified.mount, "cgroup.controllers").split())
         return found
+
+    def counts_swap(self) -> bool:
+        """Whether swap has a limit of its own: not so where the kernel was booted without."""
+        memory = self.v1("memory")
+        if memory is not None:
+            return _has(memory.mount, "memory.memsw.limit_in_bytes")
+        if self.unified is None:
+            return False
+        # the root has no limits; any cgroup below it tells
+        mount = self.unified.mount
+        for name in os.listdir(mount):
+            if _has(f"{mount}/{name}", "memory.max"):
+                return _has(f"{mount}/{name}", "memory.swap.max")
+        return _has("/proc", "swaps")
 
 
 def detect() -> Layout:
@@ -173,6 +191,8 @@ class Cgroup:
                     fd = open_pidfd(identify(pid))
                     if fd is not None:
                         pidfds.append(fd)
+                if time.monotonic() >= deadline:  # they fork faster than they can be looked at
+                    self._not_ended(patience, pids)
                 if not self.kill():
                     self.thaw()
                     for fd in pidfds:
@@ -180,16 +200,19 @@ class Cgroup:
                             signal.pidfd_send_signal(fd, signal.SIGKILL)
                 for fd in pidfds:
                     if not poll_until([fd], deadline):
-                        raise LongshoreError(
-                            f"the kernel has not ended the processes of cgroup {self.path} within "
-                            f"{patience:g} s: {sorted(pids)}",
-                            hint="one in uninterruptible sleep (state D) can do this; try later",
-                        )
+                        self._not_ended(patience, pids)
             finally:
                 for fd in pidfds:
                     os.close(fd)
             # what has ended just before it was killed may have begun others
             dead = set() if pidfds else pids
+
+    def _not_ended(self, patience: float, pids: set[int]) -> NoReturn:
+        raise LongshoreError(
+            f"the kernel has not ended the processes of cgroup {self.path} within "
+            f"{patience:g} s: {sorted(pids)}",
+            hint="one in uninterruptible sleep (state D) can do this; try later",
+        )
 
     def frozen(self) -> bool | None:
         """Whether every process in it is frozen; None when it does not exist or cannot tell."""

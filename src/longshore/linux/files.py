@@ -20,15 +20,15 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o600) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, data)
         finally:
             os.close(fd)
         os.rename(temporary, path)
-    except BaseException:
+    except BaseException as err:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(err, OSError) and err.filename is None:
+            err.filename = path  # write(2) does not say which
         raise
 
 
@@ -67,7 +67,7 @@ def remove_file(path: str) -> None:
 
 
 def make_directory(path: str, mode: int = 0o700) -> None:
-    """Make a directory and its parents with exactly this mode where they are new."""
+    """Make a directory and its parents where they are new, with this mode less the umask."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
@@ -98,7 +98,8 @@ _SHARED = frozenset({"/var", "/var/lib", "/run", "/tmp"})
 def remove_tree(path: str) -> None:
     """Remove a directory and all below it, never following a link and never leaving its mount.
 
-    A file system mounted below makes it fail (EBUSY) rather than be emptied. Absence is fine.
+    A file system mounted below makes it fail (EBUSY) rather than be emptied. Absence is fine, and
+    so is any depth: a container chooses how deep its directories are.
     """
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -108,7 +109,10 @@ def remove_tree(path: str) -> None:
         remove_file(path)
         return
     try:
-        _empty(root, mount_of(root))
+        mount = mount_of(root)
+        # what is too deep comes up, to be emptied in the next round
+        while _empty(root, mount, root, _DEEPEST):
+            pass
     finally:
         os.close(root)
     with contextlib.suppress(FileNotFoundError):
@@ -127,13 +131,23 @@ def mount_of(fd: int) -> bytes | int:
     return os.fstat(fd).st_dev
 
 
-def _empty(directory: int, mount: bytes | int) -> None:
+# Directories in directories that are held open at once; more are moved up to the top.
+_DEEPEST = 64
+
+
+def _empty(directory: int, mount: bytes | int, top: int, deepest: int) -> bool:
+    """Empty a directory below ``top``, or ``top``; whether anything was moved there instead."""
+    moved = False
     with os.scandir(directory) as entries:
         names = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
     for name, is_dir in names:
         if not is_dir:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=directory)
+            continue
+        if deepest == 0:
+            _move_up(directory, name, top)
+            moved = True
             continue
         try:
             child = os.open(
@@ -152,14 +166,26 @@ def _empty(directory: int, mount: bytes | int) -> None:
             )
         try:
             if mount_of(child) == mount:
-                _empty(child, mount)
+                moved = _empty(child, mount, top, deepest - 1) or moved
         finally:
             os.close(child)
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(name, dir_fd=directory)
+    return moved
 
 
-def write_all(fd: int, data: bytes) -> None:
+def _move_up(directory: int, name: str, top: int) -> None:
+    """Move a directory to ``top``, under a name that nothing there can have been given."""
+    unique = f".{os.urandom(16).hex()}"
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            os.rename(name, unique, src_dir_fd=directory, dst_dir_fd=top)
+        except PermissionError:  # what a directory is in is written in itself
+            os.chmod(name, 0o700, dir_fd=directory, follow_symlinks=False)
+            os.rename(name, unique, src_dir_fd=directory, dst_dir_fd=top)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of it, however little the descriptor takes at a time.
 
     BrokenPipeError when nobody will read it: a pipe's reader, or a terminal, is gone.

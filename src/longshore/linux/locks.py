@@ -36,11 +36,18 @@ os.register_at_fork(after_in_child=_release_in_child)
 
 
 class LockBusy(Exception):
-    """The deadline came first. ``holder`` is what the holder wrote, or an empty string."""
+    """The deadline came first. ``holder`` says who has it and what for, ``since`` since when."""
 
-    def __init__(self, holder: str) -> None:
-        super().__init__(holder)
-        self.holder = holder
+    def __init__(self, note: str) -> None:
+        """``note`` is what the holder wrote, or an empty string."""
+        super().__init__(note)
+        pid, _, rest = note.partition(" ")
+        moment, _, purpose = rest.partition(" ")
+        try:
+            self.since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(moment)))
+            self.holder = f"process {pid} ({purpose})"
+        except ValueError:
+            self.holder, self.since = "another process", "a moment ago"
 
 
 class FileLock:
@@ -78,8 +85,13 @@ class FileLock:
             if os.fstat(fd).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
             note = f"{os.getpid()} {time.time():.3f} {self._purpose}".encode()
-            os.pwrite(fd, note, 0)
-            os.ftruncate(fd, len(note))
+            try:
+                os.pwrite(fd, note, 0)
+                os.ftruncate(fd, len(note))
+            except OSError as err:
+                # on a full disk it is held all the same: what makes room needs it
+                if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
         except BaseException:
             self._let_go(fd)
             raise

@@ -13,7 +13,7 @@ import os
 import stat
 
 from longshore import _log
-from longshore.linux.files import mount_of
+from longshore.linux.files import mount_of, write_all
 from longshore.linux.rooted import look_at, open_directory, pin, read_link, reopen
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 200  # directories in one another; each takes three descriptors and three frames
 _CHUNK = 64 << 20  # of one call in the kernel, so that Ctrl-C is heard
 _BUFFER = 1 << 20
+_MOST_UNSIZED = 64 << 20  # bytes; no file of /proc or /sys is nearly as large
 _MAX_LINKED = 256  # files with several names that are kept in mind; each holds a descriptor
 _NO_RANGES = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 _EXCLUSIVE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -202,8 +203,10 @@ class Copier:
             if not self.overwrite:
                 raise IsADirectoryError(errno.EISDIR, "a file cannot replace a directory", new)
             remove(target, new)
+        elif stat.S_ISFIFO(there.st_mode):
+            pass  # replaced by its name, and never opened
         elif not (stat.S_ISREG(there.st_mode) or stat.S_ISLNK(there.st_mode)):
-            raise FileExistsError(errno.EEXIST, "it is a device, a fifo or a socket", new)
+            raise FileExistsError(errno.EEXIST, "it is a device or a socket", new)
         elif _rewritten(target, new, fill):
             return
         temporary = f".longshore-{os.urandom(6).hex()}.tmp"
@@ -287,8 +290,13 @@ def _rewritten(directory: int, name: str, fill: Callable[[int], None] | None) ->
         os.close(fd)
 
 
-def remove(directory: int, name: str) -> None:
-    """Remove an entry and all below it; EBUSY when anything there is a mount point of anybody."""
+def remove(directory: int, name: str, deepest: int = MAX_DEPTH) -> None:
+    """Remove an entry and all below it; EBUSY when anything there is a mount point of anybody.
+
+    EMLINK: directories are nested deeper than this can follow.
+    """
+    if deepest == 0:
+        raise OSError(errno.EMLINK, f"nested deeper than {MAX_DEPTH}", name)
     fd = pin(directory, name)
     try:
         if mount_of(fd) != mount_of(directory):
@@ -298,7 +306,7 @@ def remove(directory: int, name: str) -> None:
             opened = reopen(fd, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 for child in os.listdir(opened):
-                    remove(opened, child)
+                    remove(opened, child, deepest - 1)
             finally:
                 os.close(opened)
     finally:
@@ -312,10 +320,14 @@ def remove(directory: int, name: str) -> None:
 def copy_data(reader: int, writer: int, size: int) -> None:
     """Copy a file of this size, holes as holes; one of size 0 is read to its end (as of /proc).
 
-    What it grows by meanwhile is left out; if it shrinks the copy is as short.
+    What it grows by meanwhile is left out; if it shrinks the copy is as short. EFBIG: what has no
+    size goes on for longer than anything of /proc, because somebody fills it while it is read.
     """
     if size == 0:
         while data := os.read(reader, _BUFFER):
+            size += len(data)
+            if size > _MOST_UNSIZED:
+                raise OSError(errno.EFBIG, "it grows while it is read")
             write_all(writer, data)
         return
     reached = offset = 0
@@ -360,10 +372,3 @@ def _copy_range(reader: int, writer: int, begin: int, end: int) -> int:
             count = len(data)
         begin += count
     return begin
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write all of it."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -36,6 +36,7 @@ import select
 import socket
 import struct
 import sys
+import termios
 import time
 from array import array
 
@@ -54,8 +55,6 @@ _AT_ONCE = 32  # packets: what is read is handed on before there is more than 25
 _STREAMS = {2: "stdout", 3: "stderr"}
 _LARGEST_SIDE = 1000  # of a terminal: conmon refuses more
 _PATIENCE = 1.0  # seconds that a busy conmon has to read a size
-_FIONREAD = 0x541B  # asm-generic/ioctls.h
-_SIOCOUTQ = 0x5411  # asm-generic/ioctls.h, TIOCOUTQ
 _SO_ATTACH_FILTER = 26  # socket(7)
 # One instruction of classic BPF, "return 0": no byte of any packet is taken.
 _TAKE_NOTHING = array("B", struct.pack("=HBBI", 6, 0, 0, 0))
@@ -85,7 +84,7 @@ def _connect(path: str, *, deaf: bool = False) -> socket.socket:
 
 def _on_its_way(connection: socket.socket) -> int:
     """Return how much memory holds what was sent and not taken yet, an empty packet too."""
-    answer: bytes = fcntl.ioctl(connection, _SIOCOUTQ, bytes(4))
+    answer: bytes = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))  # unix(7), SIOCOUTQ
     return int.from_bytes(answer, sys.byteorder)
 
 
@@ -280,4 +279,4 @@ def _is_free(fifo: int) -> bool:
         fcntl.flock(fifo, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return not int.from_bytes(fcntl.ioctl(fifo, _FIONREAD, bytes(4)), sys.byteorder)
+    return not int.from_bytes(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4)), sys.byteorder)

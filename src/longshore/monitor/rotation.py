@@ -15,6 +15,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
+import termios
 
 from longshore.linux.files import read_file
 from longshore.monitor.logfiles import numbered, rotated
@@ -22,7 +24,6 @@ from longshore.monitor.logfiles import numbered, rotated
 # What may be kept above the limit for those who follow a log and are behind, bytes a container.
 SPARE = 16 << 20
 _REOPEN = b"2 0 0\n"
-_FIONREAD = 0x541B  # asm-generic/ioctls.h
 
 
 def move_aside(path: str) -> None:
@@ -61,7 +62,7 @@ def is_still_to_be_asked(path: str, ctl: str, monitor: int) -> bool:
     except OSError:
         return False
     try:
-        unread = int.from_bytes(fcntl.ioctl(fd, _FIONREAD, bytes(4)), "little")
+        unread = int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
     finally:
         os.close(fd)
     return not unread and not os.path.lexists(path) and _has_open(monitor, numbered(path, 1))
@@ -79,15 +80,15 @@ def _has_open(pid: int, path: str) -> bool:
     return False
 
 
-def throw_away(path: str, keep: int) -> None:
-    """Remove the oldest rotated files, so that ``keep`` stay; one, if conmon has not begun anew.
+def throw_away(path: str, files: int) -> None:
+    """Remove the oldest rotated files, so that there are ``files`` with the log itself.
 
+    One stays in any case: a log that has just begun anew may be all but empty, and what a container
+    has said last, before it ended, is in the one before.
     Nothing that somebody who follows the log has still to read (`logfiles.pin`), until all that is
     kept for their sake is more than `SPARE`. Safe beside `move_aside`: numbers only grow.
     """
-    if not keep and not os.path.lexists(path):
-        keep = 1
-    numbers = rotated(path)[keep:]
+    numbers = rotated(path)[max(1, files - 1) :]
     sizes: dict[int, int] = {}
     for number in numbers:
         with contextlib.suppress(FileNotFoundError):
@@ -118,6 +119,9 @@ def _is_pinned(fd: int) -> bool:
 
 
 def looks_after_itself(monitor: int) -> bool:
-    """Whether a running conmon was told to keep its log small itself."""
-    argv = read_file(f"/proc/{monitor}/cmdline") or b""
+    """Whether a running conmon was told to keep its log small itself; not so if it has ended."""
+    try:
+        argv = read_file(f"/proc/{monitor}/cmdline") or b""
+    except ProcessLookupError:  # it ended after it was opened
+        return False
     return b"--log-size-max" in argv.split(b"\0")

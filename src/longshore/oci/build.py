@@ -53,9 +53,11 @@ def build_spec(config: ContainerConfig, host: SpecContext) -> Spec:
 
         spec["hooks"] = copy_json(dict(host.hooks))
     if config.spec_patch:
-        from longshore.oci.patch import merge_patch
+        from longshore.oci.patch import check_patched, merge_patch
 
+        cgroup = spec["linux"].get("cgroupsPath", "")
         spec = merge_patch(spec, config.spec_patch)
+        check_patched(spec, cgroup)
     return spec
 
 

@@ -69,6 +69,8 @@ class Layout:
             return
         for path, flag in ((self.root, "--root"), (self.run, "--runroot")):
             why = exposed(path)
+            if not why and os.path.lexists(path) and not os.path.isdir(path):
+                raise StoreError(f"{path} is not a directory", hint=f"name another ({flag})")
             if why:
                 raise StoreError(
                     f"Longshore does not use {path}: {why}",

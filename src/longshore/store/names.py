@@ -9,17 +9,20 @@ over holds both. Making a link that is not there needs neither.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
 
 from longshore.errors import Busy, NameInUse, NoSuchContainer, RecordCorrupt
 from longshore.linux.files import create_exclusive, remove_file
-from longshore.linux.locks import FileLock
+from longshore.linux.locks import FileLock, LockBusy
 from longshore.linux.processes import ProcessId, identify, is_alive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from longshore.store.records import Store
 
 _PATIENCE = 1.0  # seconds; a removal that has come to the name is over in less than a millisecond
@@ -135,16 +138,21 @@ class Names:
                 except Busy:
                     continue  # it is being removed
 
-    def guard(self, purpose: str) -> FileLock:
-        """Return the lock of all links that exist. A container's own is taken before it, or not
-        waited for."""
+    @contextlib.contextmanager
+    def guard(self, purpose: str) -> Generator[None]:
+        """Hold the lock of all links that exist. A container's own is taken before it, or not
+        waited for. Busy when another process does not let go of it."""
         path = f"{self._store.layout.root}/names.lock"
         if not os.path.exists(path):
             try:
                 create_exclusive(path, b"")
             except FileExistsError:
                 pass
-        return FileLock(path, purpose=purpose)
+        try:
+            with FileLock(path, purpose=purpose, deadline=self._store.deadline(None)):
+                yield
+        except LockBusy as err:
+            raise Busy("the names of containers", err.holder, err.since) from err
 
     def _target(self, name: str) -> str | None:
         try:

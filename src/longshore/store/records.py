@@ -126,10 +126,12 @@ class Locked:
 class Store:
     """The records, names and exit records below one layout."""
 
-    __slots__ = ("layout", "names")
+    __slots__ = ("busy_timeout", "layout", "names")
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, busy_timeout: float = 300.0) -> None:
+        """``busy_timeout`` (seconds): how long a lock is waited for where no deadline is said."""
         self.layout = layout
+        self.busy_timeout = busy_timeout
         self.names = Names(self)
 
     # reading, without locks
@@ -243,7 +245,8 @@ class Store:
     def locked(self, container_id: str, purpose: str, *, deadline: float | None = None) -> Locked:
         """Lock one container and read its record; use as ``with store.locked(…) as held:``.
 
-        Busy at the deadline (`time.monotonic`), with the holder and since when.
+        Busy at the deadline (`time.monotonic`; `busy_timeout` from now if it is None), with the
+        holder and since when.
         """
         return run(self.locked_steps(container_id, purpose, deadline=deadline))
 
@@ -258,6 +261,10 @@ class Store:
             lock.__exit__()
             raise
 
+    def deadline(self, given: float | None) -> float:
+        """Return until when a lock is waited for; never without an end."""
+        return time.monotonic() + self.busy_timeout if given is None else given
+
     def lock_only(self, container_id: str, purpose: str, deadline: float | None = None) -> FileLock:
         """Lock a container whose record may be damaged or missing; use it as `locked`."""
         return run(self._lock_steps(container_id, purpose, deadline))
@@ -266,7 +273,7 @@ class Store:
         self, container_id: str, purpose: str, deadline: float | None
     ) -> Steps[FileLock]:
         paths = self.layout.paths(container_id)
-        lock = FileLock(paths.lock, purpose=purpose, deadline=deadline)
+        lock = FileLock(paths.lock, purpose=purpose, deadline=self.deadline(deadline))
         try:
             try:
                 yield from lock.take_steps()
@@ -279,8 +286,7 @@ class Store:
         except (FileNotFoundError, FileExistsError) as err:
             raise NoSuchContainer(f"there is no container {container_id[:12]}") from err
         except LockBusy as err:
-            holder, since = _describe(err.holder)
-            raise Busy(container_id[:12], holder, since) from err
+            raise Busy(container_id[:12], err.holder, err.since) from err
 
     def write(self, record: Record) -> None:
         """Put a record on disk in one step. The caller holds the lock, or nobody knows it yet."""
@@ -300,7 +306,7 @@ class Store:
     def keep_exit(self, container_id: str, name: str, info: ExitInfo) -> None:
         """Keep an exit beyond its container; written before the container is removed."""
         path = self.layout.exit_record(container_id)
-        write_atomic(path, json.dumps({"name": name, "exit": info.to_json()}).encode())
+        _write(path, json.dumps({"name": name, "exit": info.to_json()}).encode())
         if container_id.startswith("00"):  # about one in 256: cheap, and often enough
             self._forget_exits()
 
@@ -344,16 +350,6 @@ def _names(directory: str) -> list[str]:
         return os.listdir(directory)
     except FileNotFoundError:
         return []
-
-
-def _describe(note: str) -> tuple[str, str]:
-    pid, _, rest = note.partition(" ")
-    since, _, purpose = rest.partition(" ")
-    try:
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(since)))
-    except ValueError:
-        return "another process", "a moment ago"
-    return f"process {pid} ({purpose})", moment
 
 
 def _bytes(record: Record) -> bytes:

@@ -171,15 +171,15 @@ class SessionStore:
         self, session_id: str, purpose: str, *, deadline: float | None = None
     ) -> Steps[LockedSession]:
         """Do what `locked` does, in steps."""
-        lock = FileLock(self.paths(session_id).lock, purpose=purpose, deadline=deadline)
+        until = self._store.deadline(deadline)
+        lock = FileLock(self.paths(session_id).lock, purpose=purpose, deadline=until)
         try:
             yield from lock.take_steps()
         except FileNotFoundError as err:
             raise self._unknown(session_id) from err
         except LockBusy as err:
-            holder = err.holder.partition(" ")[0]
             raise Busy(
-                f"{self._container} (exec {session_id[:12]})", f"process {holder}", "a moment ago"
+                f"{self._container} (exec {session_id[:12]})", err.holder, err.since
             ) from err
         try:
             return LockedSession(self, lock, self.peek(session_id))
@@ -211,7 +211,10 @@ class SessionStore:
             if maker is not None and not is_alive(maker):
                 remove_tree(f"{self._paths.execs}/{entry}")
             elif len(entry) == 64 and entry not in live:
-                over.append((_time_of(self.paths(entry).record), entry))
+                if self._never_began(entry):
+                    self.remove(entry)
+                else:
+                    over.append((_time_of(self.paths(entry).record), entry))
         over.sort(reverse=True)
         for _, session_id in over[KEPT_SESSIONS:]:
             if self._is_over(session_id):
@@ -233,6 +236,15 @@ class SessionStore:
             return
         if info is not None:
             self._store.keep_exit(session_id, "", info)
+
+    def _never_began(self, session_id: str) -> bool:
+        """Whether a start was killed before it had made anything but the record."""
+        try:
+            record = self.peek(session_id)
+        except (NoSuchExec, RecordCorrupt):
+            return False
+        starter = record.actor
+        return record.exit is None and starter is not None and not is_alive(starter)
 
     def _is_over(self, session_id: str) -> bool:
         try:

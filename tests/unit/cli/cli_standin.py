@@ -59,6 +59,16 @@ class StandIn:
                 return StandInContainer(self, one)
         raise NoSuchContainer(f"there is no container {ref!r}")
 
+    def _create(
+        self,
+        image: str | None,
+        command: list[str] | None,
+        options: dict[str, object],
+        *,
+        checked: bool = False,
+    ) -> object:
+        return self.create(image, command, **options)
+
     def create(self, image: str | None, command: list[str] | None, **options: object) -> object:
         self.asked.append(("create", image, command, options))
         kept = {name: bool(options.get(name)) for name in ("interactive", "tty")}

@@ -298,3 +298,22 @@ def test_what_is_exposed(tmp_path: Path) -> None:
     ):
         path.chmod(mode)
         assert exposed(str(path)) == why
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+def test_a_tree_of_any_depth_is_removed(tmp_path: Path, branches: int) -> None:
+    """Deeper than the stack of the interpreter, and than there may be open files."""
+    top = tmp_path / "top"
+    top.mkdir()
+    for branch in range(branches):
+        directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+        for level in range(3000):
+            name = "a" * 100 if branch else "d"
+            os.mkdir(name, dir_fd=directory)
+            os.close(os.open(f"f{level}", os.O_CREAT | os.O_WRONLY, dir_fd=directory))
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        os.close(directory)
+    remove_tree(str(top))
+    assert not top.exists()

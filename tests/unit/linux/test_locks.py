@@ -115,7 +115,7 @@ def test_a_refusal_says_who_holds_it(path: str) -> None:
         with pytest.raises(LockBusy) as caught, FileLock(path, purpose="x", deadline=0.0):
             pass
         assert is_locked(path)
-    pid, since, purpose = caught.value.holder.split(" ", 2)
+    pid, since, purpose = str(caught.value).split(" ", 2)
     assert (int(pid), purpose) == (os.getpid(), "remove it all")
     assert before - 0.001 <= float(since) <= time.time() + 0.001  # it is rounded
     assert not is_locked(path)
@@ -440,3 +440,23 @@ def test_a_lease_survives_the_removal_of_its_directory(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     assert _flock(str(tmp_path / "run"), "-x")
     lease.release()
+
+
+def test_who_holds_a_lock() -> None:
+    busy = LockBusy("4711 1700000000.250 remove it all")
+    assert busy.holder == "process 4711 (remove it all)"
+    assert busy.since.startswith("2023-11-1")
+    for note in ("", "x", "1 y z", "\0\0"):
+        assert (LockBusy(note).holder, LockBusy(note).since) == ("another process", "a moment ago")
+
+
+def test_a_full_disk_keeps_nobody_from_locking(tmp_path: Path) -> None:
+    """/dev/full stands for it: what is written there is refused with ENOSPC by the kernel."""
+    with (
+        FileLock("/dev/full", purpose="x", deadline=0.0),
+        pytest.raises(LockBusy),
+        FileLock("/dev/full", purpose="y", deadline=0.0),
+    ):
+        pass
+    with FileLock("/dev/full", purpose="z", deadline=0.0):
+        pass

@@ -165,3 +165,12 @@ def test_exits_are_kept_beyond_the_container(store: SessionStore) -> None:
     store.keep_exits()
     assert store.kept_exit(session(1).id) == ENDED
     assert store.kept_exit(session(2).id) is None
+
+
+def test_a_start_that_was_killed_at_once_is_forgotten(store: SessionStore) -> None:
+    """It has a record, and no directory of its run, by which others are found."""
+    store.create(session(1, actor=ProcessId(pid=os.getpid(), start=1)))
+    alive = identify(os.getpid())
+    store.create(session(2, actor=alive))
+    store.sweep()
+    assert [*store.ids()] == [session(2).id]
