@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RELEASES = {"12": "bookworm", "13": "trixie"}
+RELEASES = {"12": "bookworm", "13": "trixie", "sid": "sid"}
 KEPT_FOR = 14 * 24 * 3600  # seconds in which a tree has to be used to be kept
 # Of this machine's own environment a tree gets how to reach its package mirrors.
 PASSED_ON = re.compile(r"(PIP_|.*_proxy$|.*_PROXY$|SSL_CERT_|REQUESTS_CA_BUNDLE$|CURL_CA_BUNDLE$)")
@@ -57,7 +57,11 @@ def apt_sources(release: str) -> str:
             # Others' repositories use the codename too; the distribution's own are called main.
             if codename in code and re.search(r"\bmain\b", code) and "deb-src" not in code:
                 code = re.sub(rf"\b{codename}\b", RELEASES[release], code)
-                stanzas.append(code if path.suffix == ".sources" else one_line(code))
+                code = code if path.suffix == ".sources" else one_line(code)
+                # sid is one suite: updates and security are in it
+                code = re.sub(r"\bsid-[\w-]+ *", "", code)
+                if re.search(r"^Suites: *\S", code, re.MULTILINE):
+                    stanzas.append(code)
     return "\n\n".join(stanzas) + "\n" if stanzas else ""
 
 
@@ -103,17 +107,20 @@ def debian(
     packages: Sequence[str],
     say: Callable[[str], None],
     *,
+    variant: str = "minbase",
     recipe: str = "",
     finish: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     """Return the kept tree ``name`` with these packages, made now if it is not there yet.
 
+    ``variant`` is mmdebstrap's: of "extract" the packages are unpacked, and nothing is set up.
     ``recipe`` stands for what ``finish`` does to a new tree: another one makes another tree.
     A tree is whole or not there: it is made beside its place, and moved there.
     """
     sources = apt_sources(release)
     options = "".join(p.read_text() for p in apt_options())
-    known = repr((sources, options, tuple(packages), *([recipe] if recipe else [])))
+    more = [*([recipe] if recipe else []), *([variant] if variant != "minbase" else [])]
+    known = repr((sources, options, tuple(packages), *more))
     tree = cache() / f"{name}-{hashlib.sha256(known.encode()).hexdigest()[:8]}"
     cache().mkdir(parents=True, exist_ok=True)
     # While one makes it others wait, and use the same.
@@ -123,15 +130,17 @@ def debian(
             say(f"making {tree} (once)")
             with tempfile.TemporaryDirectory(prefix=f".new-{name}-", dir=cache()) as scratch:
                 new = Path(scratch) / "tree"
-                _mmdebstrap(new, release, packages, sources)
+                _mmdebstrap(new, release, packages, sources, variant)
                 finish(new)
                 new.rename(tree)
         hold(tree)
     return tree
 
 
-def _mmdebstrap(new: Path, release: str, packages: Sequence[str], sources: str) -> None:
-    argv = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
+def _mmdebstrap(
+    new: Path, release: str, packages: Sequence[str], sources: str, variant: str
+) -> None:
+    argv = ["mmdebstrap", "--quiet", f"--variant={variant}", f"--include={','.join(packages)}"]
     argv += [f"--aptopt={p}" for p in apt_options()]
     argv += [RELEASES[release], str(new)]
     if sources:

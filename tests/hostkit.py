@@ -66,12 +66,27 @@ def _mounts() -> list[tuple[str, str]]:
 
 
 probed: dict[str, str] = {}  # runtime -> what it said instead of running; "" when it ran
+# What scripts/runtimes makes: programs of other releases, PROGRAM-RELEASE.
+MADE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longshore/runtimes"
+# Without a network of its own making, which wants an older kernel; see `oci_flags` of the driver.
+SANDBOX_FLAGS = ("--network=none", "--ignore-cgroups", "--overlay2=none")
+
+
+def runtime_path(runtime: str) -> str | None:
+    """Return the path of a runtime by name: one that is installed, or PROGRAM-RELEASE."""
+    made = MADE / runtime
+    return str(made) if made.is_file() else which(runtime)
+
+
+def kind_of(runtime: str) -> str:
+    """Return what a runtime is, whatever its release: crun, runc, runsc, fake."""
+    return runtime.partition("-")[0]
 
 
 @functools.cache
 def runtime_trouble(runtime: str, flags: tuple[str, ...] = ()) -> str:
     """Run a container with the bare runtime; return "" if that worked, else why it did not."""
-    program = which(runtime)
+    program = runtime_path(runtime)
     if program is None:
         return "it is not installed"
     with tempfile.TemporaryDirectory(prefix="ls") as directory:
@@ -108,6 +123,31 @@ def working_runtimes() -> list[str]:
         return []
     probed.update({name: runtime_trouble(name) for name in RUNTIMES})
     return [name for name in RUNTIMES if not probed[name]]
+
+
+def other_runtimes() -> list[str]:
+    """Return the runtimes of other releases and makes that work on this host."""
+    if not on_test_host():
+        return []
+    names = sorted(p.name for p in MADE.glob("[!.]*"))
+    if which("runsc"):
+        names.append("runsc")
+    elif not names and not os.environ.get("LONGSHORE_FRESH"):
+        probed["of other releases"] = "scripts/runtimes has made none"
+    for name in names:
+        flags = SANDBOX_FLAGS if kind_of(name) == "runsc" else ()
+        probed[name] = runtime_trouble(name, flags)
+    return [name for name in names if not probed[name]]
+
+
+def sandbox_runtime() -> str:
+    """Return the path of a runsc that works here with cgroups, which `SANDBOX_FLAGS` spares it."""
+    name = next((name for name in other_runtimes() if kind_of(name) == "runsc"), "")
+    if not name:
+        return ""
+    flags = tuple(flag for flag in SANDBOX_FLAGS if "cgroups" not in flag)
+    probed["runsc with cgroups"] = runtime_trouble(name, flags)
+    return "" if probed["runsc with cgroups"] else runtime_path(name) or ""
 
 
 def make_busybox_rootfs(target: Path) -> Path:

@@ -150,15 +150,19 @@ class Machinery:
     def runtime_of(self, record: Record) -> Runtime | None:
         """Return the driver of the runtime that a run was started with; None without a run."""
         run = record.run
-        return None if run is None else self._driver(run.runtime, run.runtime_path, run.manager)
+        if run is None:
+            return None
+        return self._driver(run.runtime, run.runtime_path, run.manager, run.runtime_flags)
 
-    def _driver(self, name: str, path: str, manager: str) -> Runtime:
+    def _driver(
+        self, name: str, path: str, manager: str, own_flags: tuple[str, ...] = ()
+    ) -> Runtime:
         return Runtime(
             name,
             path,
             state_dir=f"{self.layout.runtimes}/{name}",
             cache_dir=f"{self.layout.cache}/filters",
-            flags=self.settings.runtime_flags,
+            flags=(*own_flags, *self.settings.runtime_flags),  # the user's come last, and win
             systemd=manager == SYSTEMD,
             timeout=self.settings.create_timeout,
         )

@@ -66,7 +66,8 @@ def look(machinery: Machinery, record: Record, *, locked: bool = False) -> Sight
         return Sight(status=step(status, Fact.ENDED), exit=written, monitor=monitor)
     if not is_alive(run.init):
         return Sight(status=step(status, Fact.ENDED), monitor=monitor)
-    if status in (Status.RUNNING, Status.PAUSED):
+    # Of a sandbox's pause no freezer knows: what its record says is what we did.
+    if status in (Status.RUNNING, Status.PAUSED) and not run.sandboxed:
         cgroup = Cgroup(machinery.cgroup_layout, run.container_cgroup)
         frozen = cgroup.frozen()
         if frozen is not None:

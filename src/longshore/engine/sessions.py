@@ -18,7 +18,7 @@ from longshore.cgroup.placement import SYSTEMD
 from longshore.engine import events, finishing
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
-from longshore.engine.trees import Tree
+from longshore.engine.trees import Tree, inside
 from longshore.errors import (
     Busy,
     LongshoreError,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from longshore.store import Run
 
 _SIGKILL = 9
+_CGROUP = "session-"  # and the id: what its cgroup is called
 _MOST_WORDS = 8192  # bytes of a log that says why a program could not be executed
 _ENDED_BY_US = (ExitReason.KILLED, ExitReason.TIMEOUT)
 
@@ -55,13 +56,18 @@ class SessionTree(Tree):
 
     __slots__ = ()
 
-    def __init__(self, machinery: Machinery, cgroup: str) -> None:
+    def __init__(self, machinery: Machinery, container_id: str, cgroup: str) -> None:
         self._machinery = machinery
         self._container = Cgroup(machinery.cgroup_layout, os.path.dirname(cgroup))
         self.name = os.path.basename(cgroup)
         self.cgroup = self._container.child(self.name)
         self.confined = self.cgroup.exists()
         self.path = ""
+        self.inside = None
+        run_dir = machinery.paths(container_id).session(self.name.removeprefix(_CGROUP)).run
+        pid_file = f"{run_dir}/inner"
+        if os.path.exists(pid_file):  # made before anything else, where there is to be one
+            self.inside = inside(machinery, machinery.store.peek(container_id), pid_file)
 
 
 def store_of(machinery: Machinery, container_id: str) -> SessionStore:
@@ -227,7 +233,7 @@ def _settle(machinery: Machinery, container_id: str, held: LockedSession) -> Non
 def _exit_info(
     machinery: Machinery, container_id: str, record: SessionRecord, sight: Sight
 ) -> ExitInfo:
-    usage, oom_kills = SessionTree(machinery, record.cgroup).usage()
+    usage, oom_kills = SessionTree(machinery, container_id, record.cgroup).usage()
     if oom_kills is None and record.oom_before is not None:
         now = container_ooms(machinery, os.path.dirname(record.cgroup))
         oom_kills = max(0, (now or 0) - record.oom_before)
@@ -337,7 +343,7 @@ def _clear(machinery: Machinery, container_id: str, record: SessionRecord) -> No
 
     Its processes are the container's from now on, unless somebody wanted them to end.
     """
-    tree = SessionTree(machinery, record.cgroup)
+    tree = SessionTree(machinery, container_id, record.cgroup)
     killed = record.intent == "timeout" or record.intent_signal == _SIGKILL
     if killed and record.exit is not None and record.exit.reason in _ENDED_BY_US:
         tree.end()
@@ -357,7 +363,8 @@ def demolish(machinery: Machinery, container_id: str, session_id: str) -> None:
     except (NoSuchContainer, RecordCorrupt):
         record = None
     if record is not None and record.run is not None:
-        tree = SessionTree(machinery, cgroup_path(record.run.container_cgroup, session_id))
+        path = cgroup_path(record.run.container_cgroup, session_id)
+        tree = SessionTree(machinery, container_id, path)
         tree.end()
         tree.cgroup.remove()
         if record.run.manager == SYSTEMD:
@@ -377,7 +384,7 @@ def end_conmon(machinery: Machinery, container_id: str, session_id: str) -> None
 
 def cgroup_path(container: str, session_id: str) -> str:
     """Return the path of a session's cgroup; ``container`` is that of the container's."""
-    return f"{container}/session-{session_id}"
+    return f"{container}/{_CGROUP}{session_id}"
 
 
 def sweep(machinery: Machinery, container_id: str) -> None:

@@ -105,6 +105,7 @@ def _init(
             placement = machinery.placement(config, record.id)
             runtime = machinery.runtime(config.runtime, placement.manager)
             conmon = machinery.conmon
+            sandboxed = runtime.sandboxes()
         held.save(
             record.replace(
                 run=Run(
@@ -112,6 +113,8 @@ def _init(
                     boot_id=boot_id(),
                     runtime=runtime.name,
                     runtime_path=runtime.path,
+                    runtime_flags=runtime.sandbox_flags(config.network) if sandboxed else (),
+                    sandboxed=sandboxed,
                     cgroup=placement.own.path,
                     manager=placement.manager,
                     actor=own,
@@ -120,6 +123,8 @@ def _init(
                 error="",
             )
         )
+        if sandboxed:
+            runtime = machinery.runtime_of(held.record) or runtime  # with the flags of this run
         trace.mark("intent")
         given = inherited()
         with _Phase("create", name, "making its directories"):

@@ -59,7 +59,10 @@ def send_signal(machinery: Machinery, container_id: str, number: int) -> None:
         runtime = machinery.runtime_of(record)
         assert runtime is not None
         try:
-            runtime.kill(record.id, number)
+            if run.sandboxed and number == _SIGKILL:
+                _signal(machinery, record, number)
+            else:
+                runtime.kill(record.id, number)
         except RuntimeFailed as error:
             held.save(record)  # what it dies of is not this signal
             _refuse_ended(machinery, record, Op.KILL, error)
@@ -125,7 +128,9 @@ def stop(
                 grace=config.stop_timeout if timeout is None else timeout,
                 fast=fast,
             )
-        deaf = policy.fast and _cannot_receive(run.init, policy.signal)
+        # what can be seen of a sandbox are its own signals, and not those of what is in it
+        fast = policy.fast and not run.sandboxed
+        deaf = fast and _cannot_receive(run.init, policy.signal)
         why = f"its pid 1 cannot receive signal {policy.signal}, so it was killed at once"
         note = why if deaf and policy.grace > 0 else ""
         deaf = deaf or record.status is Status.INITIALIZED
@@ -146,7 +151,7 @@ def stop(
         _signal(machinery, record, sent, everyone=not gently)
     if gently:
         grace = policy.grace
-        if policy.fast and grace > _EXEC and not _gone(run.init, _EXEC):
+        if fast and grace > _EXEC and not _gone(run.init, _EXEC):
             # What got the signal may have been the runtime's own init, a moment before it became
             # the container's program; if that cannot receive it, nobody will.
             changed = _program(run.init) != program
@@ -228,11 +233,15 @@ def _signal(machinery: Machinery, record: Record, number: int, *, everyone: bool
     runtime = machinery.runtime_of(record)
     assert run is not None and runtime is not None
     try:
+        if run.sandboxed and record.status is Status.PAUSED:
+            runtime.resume(record.id)  # what is paused there is sent no signal
         runtime.kill(record.id, number, everyone=everyone and os.geteuid() == 0)
     except (ProgramNotFound, ProgramNotExecutable):
         send(run.init, number)  # its runtime is gone: what can be reached without is its init
     except RuntimeFailed:
-        if is_alive(run.init):
+        if run.sandboxed and number == _SIGKILL:
+            send(run.init, number)  # the sandbox, with all that is in it
+        elif is_alive(run.init):
             raise
     _thaw(machinery, record)
 
@@ -285,7 +294,7 @@ def drops_default(machinery: Machinery, container_id: str, number: int) -> bool:
     A signal that init ignores on purpose is not meant.
     """
     run = machinery.store.peek(container_id).run
-    init = None if run is None else run.init
+    init = None if run is None or run.sandboxed else run.init
     masks = signal_masks(init.pid) if init is not None and is_alive(init) else None
     if masks is None or not masks.is_namespace_init:
         return False

@@ -57,6 +57,8 @@ class Run(Value):
     boot_id: str
     runtime: str  # name
     runtime_path: str
+    runtime_flags: tuple[str, ...] = ()  # what that runtime is told with each call for this run
+    sandboxed: bool = False  # its processes are none of the host's; see `Runtime.sandboxes`
     cgroup: str = ""  # Longshore's own, in every hierarchy
     manager: str = "cgroupfs"  # who made it
     inner_cgroup: str = ""  # the runtime's below it, where that is not known beforehand
