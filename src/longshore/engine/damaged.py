@@ -8,6 +8,7 @@ import os
 
 from longshore.cgroup.placement import CGROUPFS, SYSTEMD, slice_above
 from longshore.engine import events, finishing
+from longshore.engine.monitors import end_monitor
 from longshore.engine.observe import find_monitor
 from longshore.errors import LongshoreError, NoSuchContainer
 from longshore.linux.files import remove_tree
@@ -30,7 +31,7 @@ def remove(machinery: Machinery, container_id: str, deadline: float | None) -> N
         machinery.store.remove(container_id, None)
         return
     with lock:
-        finishing.end_monitor(machinery, find_monitor(machinery, container_id))
+        end_monitor(machinery, find_monitor(machinery, container_id))
         config = _known_config(machinery, container_id)
         placement = machinery.placement(config, container_id)
         finishing.end_tree(machinery, placement.own.path)

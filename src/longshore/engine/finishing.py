@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 
 from longshore import _log
 from longshore.engine import events
+from longshore.engine.monitors import end_calls, end_monitor
 from longshore.engine.observe import Sight, find_monitor, look, read_exit_file
 from longshore.engine.reasons import at_rest, exit_info
 from longshore.errors import (
@@ -26,14 +26,9 @@ from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import read_file, remove_file, remove_tree
 from longshore.linux.mounts import unmount
 from longshore.linux.processes import (
-    ProcessId,
-    command_lines,
-    identify,
     is_alive,
     open_pidfd,
-    send_group,
 )
-from longshore.linux.procs import poll_until
 from longshore.linux.steps import appear_steps, run
 from longshore.models import ExitReason
 
@@ -342,7 +337,7 @@ def demolish(machinery: Machinery, held: Locked) -> None:
     cgroup = placement.own.path
     runtime = machinery.runtime_of(record)
     if runtime is not None and (run is None or run.init is None):
-        _end_calls(machinery, runtime, record.id)
+        end_calls(machinery, runtime, record.id)
     end_tree(machinery, cgroup)
     end_execs(machinery, record.id)
     if runtime is not None:
@@ -352,37 +347,6 @@ def demolish(machinery: Machinery, held: Locked) -> None:
     clear(machinery, record.id, record.config)
     placement.remove()
     placement.remove_monitors()
-
-
-def _end_calls(machinery: Machinery, runtime: Runtime, container_id: str) -> None:
-    """End a `create` that conmon has begun: conmon gives it a session of its own."""
-    for pid, argv in command_lines():
-        if runtime.is_call(argv, container_id):
-            process = identify(pid)
-            fd = open_pidfd(process)
-            if fd is None:
-                continue
-            try:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-                poll_until([fd], time.monotonic() + machinery.settings.kill_timeout)
-            finally:
-                os.close(fd)
-
-
-def end_monitor(machinery: Machinery, monitor: ProcessId | None) -> None:
-    """End a conmon and its exit command (its process group), and wait until it is gone."""
-    fd = open_pidfd(monitor)
-    if fd is None:
-        return
-    try:
-        if not send_group(monitor, signal.SIGKILL):
-            # before its setsid() it shares a group that is not its own
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-        poll_until([fd], time.monotonic() + machinery.settings.kill_timeout)
-    finally:
-        os.close(fd)
 
 
 def after_exit(machinery: Machinery, container_id: str, *, attended: bool = False) -> None:

@@ -15,7 +15,8 @@ import time
 
 from longshore import _log
 from longshore.cgroup.placement import SYSTEMD
-from longshore.engine import events, finishing
+from longshore.engine import events
+from longshore.engine.monitors import end_monitor
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
 from longshore.engine.trees import Tree, inside
@@ -377,7 +378,7 @@ def end_conmon(machinery: Machinery, container_id: str, session_id: str) -> None
     """End a session's conmon, however it is found, and a runtime that it has begun."""
     pidfile = machinery.paths(container_id).session(session_id).conmon_pidfile
     while (monitor := find_conmon(pidfile, session_id)) is not None:
-        finishing.end_monitor(machinery, monitor)
+        end_monitor(machinery, monitor)
         if is_alive(monitor):
             return  # the kernel does not end it: nothing that could be done here
 

@@ -14,6 +14,7 @@ import time
 from longshore import _log
 from longshore.cgroup.placement import SYSTEMD
 from longshore.engine import events, finishing
+from longshore.engine.monitors import end_monitor
 from longshore.engine.reasons import at_rest, start_failed
 from longshore.engine.trace import UNTRACED
 from longshore.errors import HostUnsupported, LongshoreError, OperationTimeout
@@ -71,7 +72,7 @@ def start(
             finishing.cleanup(machinery, held)
         if held.record.run is not None and status is not Status.INITIALIZED:
             # The last run's conmon may still wait for its exit command, for which nothing is left.
-            finishing.end_monitor(machinery, held.record.run.monitor)
+            end_monitor(machinery, held.record.run.monitor)
         trace.mark("lock")
         if status is not Status.INITIALIZED:
             _init(machinery, held, trace, prepared, console_size)
