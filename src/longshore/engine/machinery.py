@@ -8,14 +8,16 @@ import sys
 
 from longshore import _log
 from longshore.cgroup.placement import DEFAULT_PARENT, Placement
-from longshore.config import check_cgroup_manager
-from longshore.errors import HostUnsupported
+from longshore.config import check_cgroup_manager, check_runtime_flag
+from longshore.errors import HostUnsupported, InvalidArgument
 from longshore.linux import cgroups
 from longshore.runtime import Runtime
 from longshore.store import Layout, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from longshore.config import Settings
     from longshore.options import ContainerConfig
     from longshore.store import Paths, Record
@@ -50,12 +52,14 @@ class Machinery:
         runtime: str | None = None,
         cgroup_manager: str | None = None,
         conmon: str | None = None,
+        runtime_flags: Sequence[str] = (),
     ) -> None:
         self.settings = settings
         self.layout = Layout(settings.root, settings.run_root)
         self.store = Store(self.layout, busy_timeout=settings.busy_timeout)
         self._runtime_asked = runtime or ""
         self._conmon_asked = conmon or ""
+        self._flags_asked = tuple(check_runtime_flag(flag) for flag in runtime_flags)
         if cgroup_manager is not None:
             check_cgroup_manager(cgroup_manager)
             if cgroup_manager == "systemd":
@@ -97,22 +101,45 @@ class Machinery:
         known = self._runtimes.get(asked)
         if known is None:
             name, path = self._find_runtime(asked)
-            known = self._driver(name, path)
+            known = self._driver(name, path, self._runtime_flags(name, path))
             self._runtimes[asked] = known
         return known
 
     def runtime_of(self, record: Record) -> Runtime | None:
         """Return the driver of the runtime that a run was started with; None without a run."""
         run = record.run
-        return None if run is None else self._driver(run.runtime, run.runtime_path)
+        if run is None:
+            return None
+        return self._driver(run.runtime, run.runtime_path, run.runtime_flags)
 
-    def _driver(self, name: str, path: str) -> Runtime:
+    @property
+    def has_runtime_flags(self) -> bool:
+        """Whether somebody wants runtimes to be given global flags."""
+        return bool(self._flags_asked or self.settings.runtimes_flags)
+
+    def _runtime_flags(self, name: str, path: str) -> tuple[str, ...]:
+        """Return the global flags of a runtime: those asked for, or else containers.conf's.
+
+        InvalidArgument for one that its ``--help`` does not know.
+        """
+        wanted = self._flags_asked or tuple(self.settings.runtimes_flags.get(name, ()))
+        for flag in wanted:
+            from longshore.runtime.features import takes_flag
+
+            word = flag.partition("=")[0]
+            if not takes_flag(path, "", f"--{word}", cache_dir=self.layout.cache):
+                raise InvalidArgument(
+                    f"{name} has no flag --{word}", hint=f"`{path} --help` shows what it has"
+                )
+        return tuple(f"--{flag}" for flag in wanted)
+
+    def _driver(self, name: str, path: str, flags: Sequence[str]) -> Runtime:
         return Runtime(
             name,
             path,
             state_dir=f"{self.layout.runtimes}/{name}",
             cache_dir=f"{self.layout.cache}/filters",
-            flags=self.settings.runtime_flags,
+            flags=flags,
             timeout=self.settings.create_timeout,
         )
 

@@ -108,6 +108,7 @@ def _init(
                     boot_id=boot_id(),
                     runtime=runtime.name,
                     runtime_path=runtime.path,
+                    runtime_flags=runtime.flags,
                     cgroup=placement.own.path,
                     actor=own,
                 ),

@@ -57,6 +57,7 @@ class Run(Value):
     boot_id: str
     runtime: str  # name
     runtime_path: str
+    runtime_flags: tuple[str, ...] = ()  # what that runtime is told with each call for this run
     cgroup: str = ""  # Longshore's own, in every hierarchy
     actor: ProcessId | None = None  # who is starting it; None when the start has been finished
     monitor: ProcessId | None = None
