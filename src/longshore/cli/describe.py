@@ -1,5 +1,5 @@
 """A container as ``inspect`` prints it: podman's document, made from an `Inspection`. Pure, but for
-reading the bundle's config.json.
+reading the bundle's config.json, and for CDI devices what /dev has.
 
 Keys that have no meaning here hold podman's empty values, so that what reads podman's document
 reads this one.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from longshore.engine.engine import Engine
     from longshore.engine.inspection import Inspection
     from longshore.models import ExitInfo, Mount
+    from longshore.options import ContainerConfig
 
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _ZERO = ("Dns", "DnsOptions", "DnsSearch", "ExtraHosts")
@@ -242,14 +243,7 @@ def _host_config(one: Inspection, engine: Engine, spec: dict[str, Any]) -> dict[
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": config.cpuset_cpus,
         "CpusetMems": config.cpuset_mems,
-        "Devices": [
-            {
-                "PathOnHost": device.source,
-                "PathInContainer": device.target,
-                "CgroupPermissions": device.permissions,
-            }
-            for device in config.devices
-        ],
+        "Devices": _devices(config, spec),
         "DiskQuota": 0,
         "KernelMemory": 0,
         "MemoryReservation": config.memory_reservation or 0,
@@ -277,6 +271,31 @@ def _memory_swap(one: Inspection, spec: dict[str, Any]) -> int:
     if config.memory_swap is not None:
         return config.memory_swap
     return 2 * (config.memory or 0)  # podman-run(1), --memory-swap
+
+
+def _devices(config: ContainerConfig, spec: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the device files: those asked for, and as of a start those of CDI devices."""
+    found = {d.target: (d.source, d.permissions) for d in config.devices}
+    if config.cdi_devices:
+        from longshore.oci.context import host_devices
+
+        here = {(d.type, d.major, d.minor): d.path for d in host_devices((), every=True)}
+        linux: dict[str, Any] = spec.get("linux") or {}
+        resources: dict[str, Any] = linux.get("resources") or {}
+        rules: list[dict[str, Any]] = resources.get("devices") or []
+        nodes: list[dict[str, Any]] = linux.get("devices") or []
+        access = {_numbers(rule): str(rule.get("access", "")) for rule in rules}
+        for node in nodes:
+            numbers, path = _numbers(node), str(node["path"])
+            found.setdefault(path, (here.get(numbers, path), access.get(numbers, "")))
+    return [
+        {"PathOnHost": host, "PathInContainer": target, "CgroupPermissions": permissions}
+        for target, (host, permissions) in found.items()
+    ]
+
+
+def _numbers(device: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return device.get("type"), device.get("major"), device.get("minor")
 
 
 def _security(one: Inspection) -> tuple[tuple[str, str], ...]:

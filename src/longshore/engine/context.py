@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from longshore._value import is_table
+from longshore.engine import injected
 from longshore.errors import InvalidArgument, WrongState
 from longshore.lifecycle import Op, permitted
 from longshore.linux.processes import is_alive
-from longshore.oci.build import build_spec
+from longshore.oci.build import annotations_of, arguments, build_spec
 from longshore.oci.context import DEFAULT_PIDS_LIMIT, DEFAULT_SHM_SIZE, SpecContext, gather
 from longshore.oci.privilege import DEFAULT_CAPABILITIES
 from longshore.oci.seccomp import PROFILE_PATHS
@@ -57,6 +58,13 @@ def spec_context(
         cgroup_path=machinery.placement(config, record.id).told,
         seccomp_profile=settings.seccomp_profile,
         namespace_paths=_namespace_paths(machinery, config),
+        hooks=injected.hooks(
+            settings,
+            config,
+            command=arguments(config)[0],
+            annotations=annotations_of(config, {}),
+        ),
+        cdi=injected.cdi_edits(settings, config),
         init_path=init_path,
         cgroup_version=layout.version,
         controllers=layout.controllers(),

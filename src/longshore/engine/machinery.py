@@ -7,14 +7,16 @@ import os
 import sys
 
 from longshore.cgroup.placement import CGROUPFS, SYSTEMD, Cgroupfs
-from longshore.config import check_cgroup_manager
-from longshore.errors import HostUnsupported, LongshoreError
+from longshore.config import check_cgroup_manager, check_runtime_flag
+from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
 from longshore.linux import cgroups
 from longshore.runtime import Runtime
 from longshore.store import Layout, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from longshore.cgroup import systemd
     from longshore.cgroup.placement import Placement
     from longshore.config import Settings
@@ -57,12 +59,14 @@ class Machinery:
         runtime: str | None = None,
         cgroup_manager: str | None = None,
         conmon: str | None = None,
+        runtime_flags: Sequence[str] = (),
     ) -> None:
         self.settings = settings
         self.layout = Layout(settings.root, settings.run_root)
         self.store = Store(self.layout, busy_timeout=settings.busy_timeout)
         self._runtime_asked = runtime or ""
         self._conmon_asked = conmon or ""
+        self._flags_asked = tuple(check_runtime_flag(flag) for flag in runtime_flags)
         if cgroup_manager is not None:
             check_cgroup_manager(cgroup_manager)
         self._manager_asked = cgroup_manager or ""
@@ -143,7 +147,7 @@ class Machinery:
         known = self._runtimes.get((asked, manager))
         if known is None:
             name, path = self._find_runtime(asked)
-            known = self._driver(name, path, manager)
+            known = self._driver(name, path, manager, self._runtime_flags(name, path))
             self._runtimes[asked, manager] = known
         return known
 
@@ -154,15 +158,34 @@ class Machinery:
             return None
         return self._driver(run.runtime, run.runtime_path, run.manager, run.runtime_flags)
 
-    def _driver(
-        self, name: str, path: str, manager: str, own_flags: tuple[str, ...] = ()
-    ) -> Runtime:
+    @property
+    def has_runtime_flags(self) -> bool:
+        """Whether somebody wants runtimes to be given global flags."""
+        return bool(self._flags_asked or self.settings.runtimes_flags)
+
+    def _runtime_flags(self, name: str, path: str) -> tuple[str, ...]:
+        """Return the global flags of a runtime: those asked for, or else containers.conf's.
+
+        InvalidArgument for one that its ``--help`` does not know.
+        """
+        wanted = self._flags_asked or tuple(self.settings.runtimes_flags.get(name, ()))
+        for flag in wanted:
+            from longshore.runtime.features import takes_flag
+
+            word = flag.partition("=")[0]
+            if not takes_flag(path, "", f"--{word}", cache_dir=self.layout.cache):
+                raise InvalidArgument(
+                    f"{name} has no flag --{word}", hint=f"`{path} --help` shows what it has"
+                )
+        return tuple(f"--{flag}" for flag in wanted)
+
+    def _driver(self, name: str, path: str, manager: str, flags: Sequence[str]) -> Runtime:
         return Runtime(
             name,
             path,
             state_dir=f"{self.layout.runtimes}/{name}",
             cache_dir=f"{self.layout.cache}/filters",
-            flags=(*own_flags, *self.settings.runtime_flags),  # the user's come last, and win
+            flags=flags,
             systemd=manager == SYSTEMD,
             timeout=self.settings.create_timeout,
         )

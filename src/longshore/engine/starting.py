@@ -114,7 +114,11 @@ def _init(
                     boot_id=boot_id(),
                     runtime=runtime.name,
                     runtime_path=runtime.path,
-                    runtime_flags=runtime.sandbox_flags(config.network) if sandboxed else (),
+                    # the user's come last, and win
+                    runtime_flags=(
+                        *(runtime.sandbox_flags(config.network) if sandboxed else ()),
+                        *runtime.flags,
+                    ),
                     sandboxed=sandboxed,
                     cgroup=placement.own.path,
                     manager=placement.manager,

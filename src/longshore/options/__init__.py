@@ -56,7 +56,8 @@ if TYPE_CHECKING:
         cap_drop: Iterable[str]
         security_opt: Iterable[str]
         privileged: bool
-        devices: Iterable[str | Device]
+        devices: Iterable[str | Device]  # "SRC[:DST[:rwm]]", or a CDI device: "VENDOR/CLASS=NAME"
+        gpus: str | Iterable[str] | None  # "all", or numbers or ids: CDI devices of nvidia.com/gpu
         sysctls: Mapping[str, str] | Iterable[str] | None
         stop_signal: str | int | None
         stop_timeout: float | None
@@ -131,6 +132,7 @@ class ContainerConfig(Value):
     read_only_tmpfs: bool = True
     shm_size: int | None = None  # bytes
     devices: tuple[Device, ...] = ()
+    cdi_devices: tuple[str, ...] = ()  # VENDOR/CLASS=NAME; what they are shows at the start
     # limits: None is "not asked"
     memory: int | None = None
     memory_swap: int | None = None

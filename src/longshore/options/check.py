@@ -10,7 +10,7 @@ import os
 
 from longshore.errors import HostUnsupported, InvalidArgument
 from longshore.models import Device, Mount, Ulimit
-from longshore.options import NAMESPACES, ContainerConfig
+from longshore.options import NAMESPACES, ContainerConfig, cdi
 from longshore.options import mounts as m
 from longshore.options import names as n
 from longshore.options import parse as p
@@ -28,7 +28,7 @@ _KNOWN = """
     name rootfs overlay entrypoint env workdir user group_add hostname labels annotations volumes
     mounts tmpfs read_only read_only_tmpfs memory memory_swap memory_reservation memory_swappiness
     cpus cpu_shares cpu_period cpu_quota cpuset_cpus cpuset_mems pids_limit blkio_weight ulimits
-    cap_add cap_drop security_opt privileged devices sysctls stop_signal stop_timeout runtime
+    cap_add cap_drop security_opt privileged devices gpus sysctls stop_signal stop_timeout runtime
     cgroup_parent cgroup_manager cgroupns ipc pid uts userns network init init_path shm_size
     oom_score_adj log_driver log_opt pidfile conmon_pidfile cidfile interactive tty remove umask
     unmask run_timeout spec spec_patch create_command
@@ -133,10 +133,17 @@ def _file_systems(given: Mapping[str, Any]) -> dict[str, Any]:
     for target, words in r.pairs(given, "tmpfs", separator=":"):
         found.append(m.parse_tmpfs(target, words or ""))
     m.check_targets(found)
-    devices = [
-        m.check_device(item) if isinstance(item, Device) else m.parse_device(item)
-        for item in r.items(given, "devices", (str, Device))
-    ]
+    devices: list[Device] = []
+    cdi_devices: list[str] = []
+    for item in r.items(given, "devices", (str, Device)):
+        if isinstance(item, Device):
+            devices.append(m.check_device(item))
+        elif cdi.is_qualified(item):
+            cdi_devices.append(cdi.parse_name(item))
+        else:
+            devices.append(m.parse_device(item))
+    gpus = given.get("gpus", ())
+    cdi_devices += cdi.parse_gpus([gpus] if isinstance(gpus, str) else r.strings(given, "gpus"))
     targets = [device.target for device in devices]
     for target in targets:
         if targets.count(target) > 1:
@@ -144,6 +151,7 @@ def _file_systems(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "mounts": tuple(found),
         "devices": tuple(devices),
+        "cdi_devices": tuple(dict.fromkeys(cdi_devices)),
         "read_only": r.flag(given, "read_only"),
         "read_only_tmpfs": r.flag(given, "read_only_tmpfs", True),
         "shm_size": r.size(given, "shm_size"),

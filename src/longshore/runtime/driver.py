@@ -52,7 +52,7 @@ class RuntimeState(Value):
 class Runtime:
     """One runtime binary with its state directory; ``name`` is what people call it."""
 
-    __slots__ = ("_cache", "_filters", "_global", "_timeout", "name", "path", "state_dir")
+    __slots__ = ("_cache", "_filters", "_global", "_timeout", "flags", "name", "path", "state_dir")
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class Runtime:
         self.name = name
         self.path = path
         self.state_dir = state_dir
+        self.flags = tuple(flags)
         self._global = ("--root", state_dir, *((_SYSTEMD,) if systemd else ()), *flags)
 
     # argv for others to run

@@ -391,7 +391,7 @@ def test_an_exit_code_that_is_not_known(shell: Shell) -> None:
     [
         (["pa"], ["pause"]),
         (["container", "ex"], ["exec", "exists"]),
-        (["--ru"], ["--runroot", "--runtime"]),
+        (["--ru"], ["--runroot", "--runtime", "--runtime-flag"]),
         (["ps", "--no"], ["--no-trunc", "--noheading"]),
         (["ps", "--sort", "i"], ["id", "image"]),
         (["ps", "--sort=i"], ["--sort=id", "--sort=image"]),
