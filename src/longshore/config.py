@@ -30,6 +30,9 @@ class Settings(Value):
     runtime: str = ""
     runtimes: Mapping[str, tuple[str, ...]] = {}  # name → paths to look at
     runtime_flags: tuple[str, ...] = ()
+    runtimes_json: tuple[str, ...] | None = None  # those with --log-format=json; None: all
+    runtimes_nocgroups: tuple[str, ...] = ()  # those that can be without cgroups
+    runtimes_kvm: tuple[str, ...] = ()  # those whose containers are virtual machines
     conmon_paths: tuple[str, ...] = ()
     conmon_env: tuple[str, ...] = ()  # NAME=value
     cgroup_manager: str = ""  # written in a file; there is no default of ours
@@ -256,6 +259,9 @@ def check_cgroup_manager(name: str) -> str:
 _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
     ("engine", "runtime"): ("runtime", _text),
     ("engine", "runtimes"): ("runtimes", _paths_by_name),
+    ("engine", "runtime_supports_json"): ("runtimes_json", _texts),
+    ("engine", "runtime_supports_nocgroups"): ("runtimes_nocgroups", _texts),
+    ("engine", "runtime_supports_kvm"): ("runtimes_kvm", _texts),
     ("engine", "conmon_path"): ("conmon_paths", _texts),
     ("engine", "conmon_env_vars"): ("conmon_env", _texts),
     ("engine", "cgroup_manager"): ("cgroup_manager", _manager),
