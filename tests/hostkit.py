@@ -217,11 +217,11 @@ def _files(*tops: Path) -> set[str]:
             "containers", "names", "exits", "socket", "runtimes/*", "locks", "layers", "overlay"
         ):  # fmt: skip
             for directory in top.glob(part):
-                # Exit records outlive their container on purpose; crun ≥ 1.20 keeps a .cache.
+                # Exit records outlive their container on purpose; newer crun keeps .cache and such.
                 found |= {
                     str(p)
                     for p in directory.glob("*")
-                    if p.suffix != ".json" and p.name != ".cache"
+                    if p.suffix != ".json" and not p.name.startswith(".")
                 }
     return found
 

@@ -241,7 +241,9 @@ class Subject:
         """Return what the runtime keeps in its directory."""
         top = self.driver.state_dir
         found = os.listdir(top) if os.path.isdir(top) else []
-        return [name for name in found if name != ".cache"]  # crun ≥ 1.20
+        return [
+            name for name in found if not name.startswith(".")
+        ]  # crun ≥ 1.20 has some of its own
 
 
 def driver_of(runtime: str, directory: Path, flags: tuple[str, ...] = ()) -> Runtime:

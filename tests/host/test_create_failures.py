@@ -348,9 +348,13 @@ def test_create_finds_what_only_the_host_knows(engine: Engine, busybox_rootfs: P
     assert engine.list(all=True) == []
 
 
-def test_a_slice_is_a_cgroup_of_that_name(engine: Engine, busybox_rootfs: Path) -> None:
-    """And goes with the container; its parent is the caller's."""
-    box = make(engine, busybox_rootfs, SLEEP, cgroup_parent="longshore-test.slice")
+def test_a_slice_is_systemds(engine: Engine, busybox_rootfs: Path) -> None:
+    """A path that ends so is a path, whose parent is the caller's; a name alone is no place."""
+    with pytest.raises(InvalidArgument, match="systemd slice"):
+        make(engine, busybox_rootfs, SLEEP, cgroup_parent="longshore-test.slice",
+             cgroup_manager="cgroupfs")  # fmt: skip
+    box = make(engine, busybox_rootfs, SLEEP, cgroup_parent="/longshore-test.slice",
+               cgroup_manager="cgroupfs")  # fmt: skip
     box.start()
     run = engine._machinery.store.peek(box.id).run
     assert run is not None

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 _PLACES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/sbin", "/bin")
 _CONMON_PLACES = ("/usr/libexec/podman", "/usr/local/libexec/podman", "/usr/local/lib/podman")
-_RUNTIMES = ("crun", "runc", "runsc", "youki", "kata-runtime")  # in the order of preference
+RUNTIMES = ("crun", "runc", "runsc", "youki", "kata-runtime")  # in the order of preference
 _SYSTEMD_RUNS = "/run/systemd/system"  # sd_booted(3)
+# what podman's own list has, whatever a file says of others
+_LOGGING = ("crun", "runc", "runsc", "kata", "youki")
 
 
 def find_program(name: str, places: tuple[str, ...] = ()) -> str | None:
@@ -188,7 +190,13 @@ class Machinery:
             flags=flags,
             systemd=manager == SYSTEMD,
             timeout=self.settings.create_timeout,
+            json_log=self.logs_json(name),
         )
+
+    def logs_json(self, name: str) -> bool:
+        """Whether a runtime has --log and --log-format=json, as containers.conf says."""
+        known = self.settings.runtimes_json
+        return known is None or name in known or name in _LOGGING
 
     def _find_runtime(self, asked: str) -> tuple[str, str]:
         if asked:
@@ -202,11 +210,11 @@ class Machinery:
                     hint="install it, or name another with --runtime (crun, runc, or a path)",
                 )
             return os.path.basename(asked), os.path.abspath(found)
-        order: tuple[str, ...] = _RUNTIMES
+        order: tuple[str, ...] = RUNTIMES
         if self.cgroup_layout.mode == "hybrid":
             # crun of every version refuses a mix of cgroup v1 and v2 ("cgroups in hybrid mode not
             # supported"), so it is the last choice there.
-            order = (*(r for r in _RUNTIMES if r != "crun"), "crun")
+            order = (*(r for r in RUNTIMES if r != "crun"), "crun")
         for name in order:
             places = tuple(self.settings.runtimes.get(name, ()))
             configured = next((p for p in places if os.access(p, os.X_OK)), None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 
 from longshore import _log
@@ -36,7 +37,7 @@ from longshore.linux.processes import boot_id, is_alive, is_ending, open_pidfd
 from longshore.linux.steps import Sleep, appear_steps, run
 from longshore.models import ExitInfo, ExitReason
 from longshore.monitor import logs as monitor_logs
-from longshore.runtime.driver import EXEC
+from longshore.runtime.driver import EXEC, LATE_CODES
 from longshore.store.sessions import LockedSession, SessionRecord, SessionStore
 
 TYPE_CHECKING = False
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 _SIGKILL = 9
 _CGROUP = "session-"  # and the id: what its cgroup is called
 _MOST_WORDS = 8192  # bytes of a log that says why a program could not be executed
+# crun paints what it says on a terminal (1.21, 1.28)
+_RED = rb"(?:\x1b\[1;31m)?(.*?)(?:\x1b\[0m)?\r?\n"
 _ENDED_BY_US = (ExitReason.KILLED, ExitReason.TIMEOUT)
 
 
@@ -298,7 +301,7 @@ def _refused(
     """
     paths = machinery.paths(container_id).session(record.id)
     try:
-        if code <= 0 or not (os.path.getsize(paths.runtime_log) or code == 1):
+        if code <= 0 or not (os.path.getsize(paths.runtime_log) or code in LATE_CODES):
             return None
         container = machinery.store.peek(container_id)
         small = os.path.getsize(paths.log) < _MOST_WORDS
@@ -308,7 +311,7 @@ def _refused(
     if runtime is None or container.run is None or container.run.init is None:
         return None
     out, err = monitor_logs.capture(paths.log) if small else (b"", b"")
-    words = out.replace(b"\r\n", b"\n") if record.config.tty else b"" if out else err
+    words = re.sub(_RED, rb"\1\n", out) if record.config.tty else b"" if out else err
     program = record.config.command[0]
     error, path = runtime.exec_failed(
         container.name, program, code, log=paths.runtime_log, words=words

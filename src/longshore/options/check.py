@@ -351,7 +351,6 @@ def _cgroup_parent(value: object) -> str:
                 f"cgroup_parent: {path!r} is not an absolute path",
                 hint=f"/{path}, or a systemd slice",
             )
-        path = f"/{path}"  # with cgroupfs a slice is a cgroup of that name (S6)
     return path.rstrip("/")
 
 

@@ -35,7 +35,7 @@ _UNKNOWN = (
 # What execve(2) has refused, of an exec: "exec PATH: why" (runc; crun 1.28 with backticks), or
 # "exec: why" (crun 1.21), and the codes that come with it (255 since runc 1.2).
 _LATE = rb"exec(?: `([^`\n]+)`| ([^`\n][^\n]*))?: [^\n:]+\n"
-_LATE_CODES = (1, 255)
+LATE_CODES = (1, 255)
 _STATE_TIMEOUT = 10.0  # seconds
 _SYSTEMD = "--systemd-cgroup"
 EXEC = "run a process in"  # what an error says cannot be done
@@ -52,7 +52,10 @@ class RuntimeState(Value):
 class Runtime:
     """One runtime binary with its state directory; ``name`` is what people call it."""
 
-    __slots__ = ("_cache", "_filters", "_global", "_timeout", "flags", "name", "path", "state_dir")
+    __slots__ = (
+        "_filters", "_global", "_json_log", "_timeout", "cache", "flags", "name", "path",
+        "state_dir",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -64,15 +67,17 @@ class Runtime:
         flags: Sequence[str] = (),
         systemd: bool = False,
         timeout: float | None = None,
+        json_log: bool = True,
     ) -> None:
         """``state_dir`` is its --root; ``flags`` are more global flags, from the user.
 
-        ``systemd``: it is to have the cgroups made by systemd.
-
-        ``timeout`` is in seconds, for each call: a runtime that hangs is killed then.
+        ``systemd``: it is to have the cgroups made by systemd. ``cache_dir`` is where what it was
+        asked is kept. ``timeout`` is in seconds, for each call: a runtime that hangs is killed
+        then.
         """
         self._timeout = timeout
-        self._cache = cache_dir
+        self._json_log = json_log
+        self.cache = cache_dir
         self._filters = FilterCache(cache_dir, path)
         self.name = name
         self.path = path
@@ -85,12 +90,13 @@ class Runtime:
     def global_args(self, log: str | None = None, *, by_conmon: bool = False) -> tuple[str, ...]:
         """Return the flags before the verb; ``log`` asks for a JSON log in that file.
 
-        ``by_conmon``: without what conmon's -s adds.
+        ``by_conmon``: without what conmon's -s adds. One without ``json_log`` (containers.conf,
+        runtime_supports_json) is not asked for a log: what it has to say is on its stderr.
         """
         flags = self._global
         if by_conmon:
             flags = tuple(flag for flag in flags if flag != _SYSTEMD)
-        if log is None:
+        if log is None or not self._json_log:
             return flags
         return (*flags, "--log-format=json", f"--log={log}")
 
@@ -178,13 +184,13 @@ class Runtime:
         """Whether an exec can be given a cgroup of its own. Asks the binary when it is new."""
         from longshore.runtime.features import takes_flag
 
-        return takes_flag(self.path, "exec", "--cgroup", cache_dir=self._cache)
+        return takes_flag(self.path, "exec", "--cgroup", cache_dir=self.cache)
 
     def exec_has_terminal(self) -> bool:
         """Whether conmon can have a terminal from an exec; it asks for one with --tty."""
         from longshore.runtime.features import takes_flag
 
-        return takes_flag(self.path, "exec", "--tty", cache_dir=self._cache)
+        return takes_flag(self.path, "exec", "--tty", cache_dir=self.cache)
 
     def sandboxes(self) -> bool:
         """Whether processes run on a kernel of the runtime's own, and are none of the host's.
@@ -194,7 +200,7 @@ class Runtime:
         """
         from longshore.runtime.features import takes_flag
 
-        return takes_flag(self.path, "exec", "--internal-pid-file", cache_dir=self._cache)
+        return takes_flag(self.path, "exec", "--internal-pid-file", cache_dir=self.cache)
 
     def sandbox_flags(self, network: str) -> tuple[str, ...]:
         """Return what one that `sandboxes` has to be told with each call for a container.
@@ -207,11 +213,11 @@ class Runtime:
         from longshore.runtime.features import takes_flag
 
         found: list[str] = []
-        if takes_flag(self.path, "", "--overlay2", cache_dir=self._cache):
+        if takes_flag(self.path, "", "--overlay2", cache_dir=self.cache):
             found.append("--overlay2=none")
         mode = {"": "none", "private": "none"}.get(network, network)
         if mode in ("none", "host") and takes_flag(
-            self.path, "", "--network", cache_dir=self._cache
+            self.path, "", "--network", cache_dir=self.cache
         ):
             found.append(f"--network={mode}")
         return tuple(found)
@@ -374,7 +380,7 @@ class Runtime:
         said = _read_log(log) if returncode > 0 else ""
         if has_error(said):
             return explain(self.name, EXEC, subject, "", log=said, program=program), ""
-        late = re.fullmatch(_LATE, words) if returncode in _LATE_CODES else None
+        late = re.fullmatch(_LATE, words) if returncode in LATE_CODES else None
         if late is None:
             return None, ""
         return None, os.fsdecode(late[1] or late[2] or b"") or program
