@@ -41,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def found(settings: Settings, command: str = "true", **options: Any) -> Any:
-    config = normalize(None, ["true"], {"rootfs": "/", **options}, name="box")
+    config = normalize(None, ["true"], {"rootfs": "/", "overlay": True, **options}, name="box")
     return injected.hooks(settings, config, command=command, annotations={})
 
 
@@ -81,7 +81,7 @@ def test_the_usual_directories_are_roots(
 
 def test_they_are_errors_before_anything_is_touched(settings: Settings, tmp_path: Path) -> None:
     engine = Engine(settings=settings)
-    asked: dict[str, Any] = {"command": ["true"], "rootfs": "/"}
+    asked: dict[str, Any] = {"command": ["true"], "rootfs": "/", "overlay": True}
     with pytest.raises(InvalidArgument, match="no CDI device a"):
         engine.create(**asked, devices=["a.b/c=d"])
     with pytest.raises(InvalidArgument, match="no CDI device nvidia"):
@@ -117,10 +117,10 @@ def test_intel_rdt_needs_resctrl(
     for there in (False, True):
         monkeypatch.setattr(injected, "_has_resctrl", lambda there=there: there)
         if there:
-            engine.create(command=["true"], rootfs="/", **options)
+            engine.create(command=["true"], rootfs="/", overlay=True, **options)
         else:
             with pytest.raises(HostUnsupported, match="intelRdt"):
-                engine.create(command=["true"], rootfs="/", **options)
+                engine.create(command=["true"], rootfs="/", overlay=True, **options)
 
 
 def test_whether_resctrl_is_mounted_is_read_from_the_kernel() -> None:

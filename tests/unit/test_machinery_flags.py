@@ -73,10 +73,10 @@ def test_a_run_keeps_its_own(settings: Settings, tmp_path: Path) -> None:
 def test_one_that_the_runtime_does_not_have(settings: Settings, tmp_path: Path, name: str) -> None:
     engine = Engine(settings=settings, runtime="oci", runtime_flags=[name])
     with pytest.raises(InvalidArgument, match="oci has no flag --"):
-        engine.create(command=["true"], rootfs="/")
+        engine.create(command=["true"], rootfs="/", overlay=True)
     written = settings.replace(runtimes_flags={"oci": (name,)})
     with pytest.raises(InvalidArgument, match="oci has no flag --"):
-        Engine(settings=written, runtime="oci").create(command=["true"], rootfs="/")
+        Engine(settings=written, runtime="oci").create(command=["true"], rootfs="/", overlay=True)
     assert not (tmp_path / "root").exists()
 
 

@@ -12,7 +12,7 @@ from longshore.options.cdi import is_qualified, parse_gpus, parse_name
 
 
 def config(**options: Any) -> ContainerConfig:
-    return normalize(None, ["true"], {"rootfs": "/", **options}, name="box")
+    return normalize(None, ["true"], {"rootfs": "/", "overlay": True, **options}, name="box")
 
 
 @pytest.mark.parametrize(

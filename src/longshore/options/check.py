@@ -345,12 +345,11 @@ def _cgroup_parent(value: object) -> str:
         raise InvalidArgument(f"cgroup_parent: {path!r} is not a cgroup's path")
     if any(part in ("", ".", "..") for part in parts):
         raise InvalidArgument(f"cgroup_parent: {path!r} is not a plain path", hint="/a/b")
-    if not path.startswith("/"):
-        if not path.endswith(".slice"):
-            raise InvalidArgument(
-                f"cgroup_parent: {path!r} is not an absolute path",
-                hint=f"/{path}, or a systemd slice",
-            )
+    if not path.startswith("/") and not path.endswith(".slice"):
+        raise InvalidArgument(
+            f"cgroup_parent: {path!r} is not an absolute path",
+            hint=f"/{path}, or a systemd slice",
+        )
     return path.rstrip("/")
 
 
