@@ -44,7 +44,10 @@ from longshore.errors import (
 from longshore.models import ExitReason
 from longshore.store.sessions import KEPT_SESSIONS
 
-TREE = "sleep 1001 & setsid sleep 1002 & (sleep 1003 & exec sleep 1004) & echo ready; wait"
+# Its program waits for none of the others: on cgroup v1, they are killed one after the other, and
+# who had seen its children go might end by itself just before its turn.
+TREE = "sleep 1001 & setsid sleep 1002 & (sleep 1003 & exec sleep 1004) & echo ready; "
+TREE += "exec sleep 1005"
 
 
 @pytest.fixture
