@@ -115,6 +115,10 @@ class Engine:
             Machinery(self.settings, cgroup_manager="systemd")  # says that it is to come
         if config.runtime:
             machinery.runtime(config.runtime)  # an unknown one is an error now, not at the start
+        if config.mounts and machinery.selinux is not None:
+            from longshore.engine import confinement
+
+            confinement.check_volumes(machinery, config)
         machinery.layout.prepare()
         for attempt in range(100):
             record = Record(id=container_id, config=config, created_ns=time.time_ns())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -16,7 +17,10 @@ from longshore.store import Layout, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from longshore.config import Settings
+    from longshore.linux.selinux import SELinux
     from longshore.options import ContainerConfig
     from longshore.store import Paths, Record
 
@@ -72,6 +76,23 @@ class Machinery:
     def cgroup_layout(self) -> cgroups.Layout:
         """The cgroup hierarchies of this mount namespace."""
         return cgroups.detect()
+
+    @functools.cached_property
+    def selinux(self) -> SELinux | None:
+        """The SELinux of this host; None where it is not active, which is one stat(2)."""
+        if not os.path.exists("/sys/fs/selinux/enforce"):
+            return None
+        from longshore.linux.selinux import SELinux
+
+        found = SELinux()
+        return found if found.active() else None
+
+    def spawning(self) -> AbstractContextManager[None]:
+        """Return the context in which this thread spawns a conmon: as itself, but at level s0."""
+        label = self.selinux.without_categories() if self.selinux is not None else ""
+        if self.selinux is None or not label:
+            return contextlib.nullcontext()
+        return self.selinux.executing_as(label)
 
     @functools.cached_property
     def conmon(self) -> str:

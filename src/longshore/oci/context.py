@@ -61,6 +61,9 @@ class SpecContext(Value):
     init_path: str = ""  # catatonit or its like, for init=True
     annotations: Mapping[str, str] = {}
     hooks: Mapping[str, list[Hook]] = {}  # by stage, for OCI hooks directories
+    process_label: str = ""  # of SELinux; "" is none
+    mount_label: str = ""
+    apparmor: str = ""  # a profile that is loaded; "" is none
 
     # this host
     cgroup_version: int = 1
