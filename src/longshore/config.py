@@ -44,6 +44,9 @@ class Settings(Value):
     no_pivot_root: bool = False
     reserve_ports: bool = True
     seccomp_profile: str = ""
+    apparmor_profile: str = ""
+    label: bool = True  # SELinux: containers are labelled
+    label_users: bool = False  # SELinux: with the user and role of the caller
     default_capabilities: tuple[str, ...] = ()
     default_sysctls: tuple[str, ...] = ()
     default_ulimits: tuple[str, ...] = ()
@@ -327,6 +330,9 @@ _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
     ("containers", "log_size_max"): ("log_size_max", _whole),
     ("containers", "log_driver"): ("log_driver", _text),
     ("containers", "seccomp_profile"): ("seccomp_profile", _text),
+    ("containers", "apparmor_profile"): ("apparmor_profile", _text),
+    ("containers", "label"): ("label", _flag),
+    ("containers", "label_users"): ("label_users", _flag),
     ("containers", "default_capabilities"): ("default_capabilities", _texts),
     ("containers", "default_sysctls"): ("default_sysctls", _texts),
     ("containers", "default_ulimits"): ("default_ulimits", _texts),

@@ -8,7 +8,13 @@ from longshore.errors import InvalidArgument, WrongState
 from longshore.lifecycle import Op, permitted
 from longshore.linux.processes import is_alive
 from longshore.oci.build import annotations_of, arguments, build_spec
-from longshore.oci.context import DEFAULT_PIDS_LIMIT, DEFAULT_SHM_SIZE, SpecContext, gather
+from longshore.oci.context import (
+    DEFAULT_PIDS_LIMIT,
+    DEFAULT_SHM_SIZE,
+    SpecContext,
+    active_lsms,
+    gather,
+)
 from longshore.oci.privilege import DEFAULT_CAPABILITIES
 from longshore.oci.seccomp import PROFILE_PATHS
 from longshore.options.parse import parse_capabilities, parse_size, parse_ulimit
@@ -51,8 +57,21 @@ def spec_context(
     if config.init:
         init_path = config.init_path or settings.init_path
         init_path = init_path or find_program("catatonit", _INIT_PLACES) or ""
+    selinux = machinery.selinux
+    lsms = active_lsms()
+    profile = ""
+    if "apparmor" in lsms:
+        from longshore.linux.apparmor import AppArmor
+
+        profile = AppArmor().profile(
+            config.apparmor, privileged=config.privileged, default=settings.apparmor_profile
+        )
     context = gather(
         config,
+        lsms=lsms,
+        process_label=record.process_label if selinux is not None else "",
+        mount_label=record.mount_label if selinux is not None else "",
+        apparmor=profile,
         id=record.id,
         rootfs=lookup_root or root,
         cgroup_path=machinery.placement(config, record.id).told,

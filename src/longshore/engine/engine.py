@@ -141,6 +141,10 @@ class Engine:
         if config.runtime or machinery.has_runtime_flags:
             machinery.runtime(config.runtime)  # an unknown one is an error now, not at the start
         injected.check(self.settings, config)
+        if config.mounts and machinery.selinux is not None:
+            from longshore.engine import confinement
+
+            confinement.check_volumes(machinery, config)
         machinery.layout.prepare()
         keep: Callable[[Record], None] = machinery.store.create
         if config.joined:

@@ -241,6 +241,10 @@ class Direct:
         if kind != PIPE:
             return kind
         reader, writer = os.pipe()
+        if self._machinery.selinux is not None:
+            # as one of conmon's: the container may open it, /dev/stdout say, and not only use it
+            selinux = self._machinery.selinux
+            selinux.label_pipe(writer, selinux.without_categories())
         own, other = (writer, reader) if name == "stdin" else (reader, writer)
         setattr(self, name, own)
         theirs.append(other)

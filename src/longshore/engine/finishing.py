@@ -439,6 +439,10 @@ def _forget(machinery: Machinery, record: Record, *, attended: bool, force: bool
         from longshore.engine import dependencies
 
         dependencies.leave(machinery, record)
+    if record.mount_label:
+        from longshore.oci.labels import level_of
+
+        machinery.store.levels.let_go(level_of(record.mount_label), record.id)
     events.emit(machinery, "remove", record)
     if run is not None:
         machinery.placement_of(record).remove_monitors()

@@ -39,6 +39,8 @@ class Inspection(Value):
     log_path: str = ""
     rootfs_path: str = ""
     error: str = ""  # why the last start failed, or why the record cannot be read
+    process_label: str = ""  # of SELinux, from the first start on
+    mount_label: str = ""
     exec_ids: tuple[str, ...] = ()  # the exec sessions that run
 
     @property
@@ -109,6 +111,8 @@ def of_record(machinery: Machinery, record: Record) -> Inspection:
         log_path="" if config.log_driver == "none" else config.log_path or paths.log,
         rootfs_path=paths.merged if config.overlay else config.rootfs,
         error=record.error,
+        process_label=record.process_label,
+        mount_label=record.mount_label,
         exec_ids=_exec_ids(machinery, record.id) if live else (),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -16,10 +17,12 @@ from longshore.store import Layout, Store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from longshore.cgroup import systemd
     from longshore.cgroup.placement import Placement
     from longshore.config import Settings
+    from longshore.linux.selinux import SELinux
     from longshore.options import ContainerConfig
     from longshore.store import Paths, Record
 
@@ -119,6 +122,23 @@ class Machinery:
             from longshore.cgroup.systemd import sweep
 
             sweep(self.systemd, self.store.ids)
+
+    @functools.cached_property
+    def selinux(self) -> SELinux | None:
+        """The SELinux of this host; None where it is not active, which is one stat(2)."""
+        if not os.path.exists("/sys/fs/selinux/enforce"):
+            return None
+        from longshore.linux.selinux import SELinux
+
+        found = SELinux()
+        return found if found.active() else None
+
+    def spawning(self) -> AbstractContextManager[None]:
+        """Return the context in which this thread spawns a conmon: as itself, but at level s0."""
+        label = self.selinux.without_categories() if self.selinux is not None else ""
+        if self.selinux is None or not label:
+            return contextlib.nullcontext()
+        return self.selinux.executing_as(label)
 
     @functools.cached_property
     def conmon(self) -> str:

@@ -138,7 +138,10 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
     pairs = (entry.partition("=") for entry in machinery.settings.conmon_env)
     env = {variable: value for variable, _, value in pairs}
     before = time.time_ns()
-    with SessionHandshake(conmon, launch, env=env, preserved=preserved) as handshake:
+    spawning = machinery.spawning
+    with SessionHandshake(
+        conmon, launch, env=env, preserved=preserved, spawning=spawning
+    ) as handshake:
         # As for a container: the kernel lets us wait while it moves conmon.
         trouble: list[str] = []
         monitor_pid = handshake.pid

@@ -107,6 +107,15 @@ def _init(
             runtime = machinery.runtime(config.runtime, placement.manager)
             conmon = machinery.conmon
             sandboxed = runtime.sandboxes()
+        if machinery.selinux is not None:
+            from longshore.engine import confinement
+
+            with _Phase("create", name, "choosing its SELinux labels"):
+                confinement.check_volumes(machinery, config)
+                record = confinement.labelled(machinery, machinery.selinux, record)
+        elif any(":" in word for word in config.selinux_opts):
+            # as podman it goes on without; not in silence, because it was asked for
+            _log.warn(f"container {name} has no SELinux label: SELinux is not active here")
         held.save(
             record.replace(
                 run=Run(
@@ -140,7 +149,13 @@ def _init(
         pairs = (entry.partition("=") for entry in machinery.settings.conmon_env)
         env = {variable: value for variable, _, value in pairs}
         with _Phase("create", name, "starting conmon"):
-            handshake = Handshake(conmon, launch, env={**env, **given.env}, keep_fds=given.sockets)
+            handshake = Handshake(
+                conmon,
+                launch,
+                env={**env, **given.env},
+                keep_fds=given.sockets,
+                spawning=machinery.spawning,
+            )
         with handshake:
             trace.mark("conmon spawn")
             # Moving a process into a cgroup makes the kernel wait for a grace period of 5–20 ms in
@@ -300,6 +315,12 @@ def _make_bundle(
     from longshore.oci.build import build_spec
 
     record = held.record
+    if machinery.selinux is not None:
+        from longshore.engine import confinement
+
+        with _Phase("create", record.name, "relabelling its volumes"):
+            confinement.relabel_volumes(record)
+        trace.mark("relabelled")
     with _Phase("create", record.name, "mounting its root"):
         root = mount_root(machinery, held)
     trace.mark("root")
@@ -377,6 +398,9 @@ def mount_root(machinery: Machinery, held: Locked) -> str:
     config = held.record.config
     if not config.overlay:
         return config.rootfs
+    # Files of all layers have this one label then, and what is below keeps its own.
+    label = held.record.mount_label if machinery.selinux is not None else ""
+    context = f',context="{label}"' if label else ""
     paths = machinery.paths(held.record.id)
     upper, work = f"{paths.layer}/upper", f"{paths.layer}/work"
     info = os.stat(config.rootfs)
@@ -396,7 +420,7 @@ def mount_root(machinery: Machinery, held: Locked) -> str:
             source = f"/proc/self/fd/{lower}"
         mount(
             "overlay", paths.merged, "overlay", 0,
-            f"lowerdir={source},upperdir={upper},workdir={work}",
+            f"lowerdir={source},upperdir={upper},workdir={work}{context}",
         )  # fmt: skip
     except OSError as err:
         raise LongshoreError(

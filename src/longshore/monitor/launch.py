@@ -25,7 +25,8 @@ from longshore.linux.procs import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from subprocess import Popen
     from typing import Protocol, Self
 
@@ -219,10 +220,12 @@ class Handshake:
         *,
         env: Mapping[str, str] | None = None,
         keep_fds: Sequence[int] = (),
+        spawning: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         """``keep_fds`` stay open in conmon for as long as it lives, under the same numbers.
 
-        Raises ProgramNotFound or ProgramNotExecutable for conmon itself.
+        conmon is spawned in a context of ``spawning``, by this thread: S11. Raises ProgramNotFound
+        or ProgramNotExecutable for conmon itself.
         """
         self._launch = launch
         self._answered = False
@@ -242,21 +245,23 @@ class Handshake:
                     self._messages = memory_file("conmon-stderr")
                     stack.callback(os.close, self._messages)
                     stack.callback(self._close_start)
-                    self._process: Popen[bytes] = spawn(
-                        self._argv,
-                        env=clean_env(
-                            {
-                                **(_short_tmpdir() if launch.terminal else {}),
-                                **(env or {}),
-                                "_OCI_SYNCPIPE": str(child_sync),
-                                "_OCI_STARTPIPE": str(child_start),
-                            }
-                        ),
-                        stderr=self._messages,
-                        cwd=launch.bundle,
-                        pass_fds=(child_sync, child_start, *keep_fds),
-                        new_group=True,
+                    own_env = clean_env(
+                        {
+                            **(_short_tmpdir() if launch.terminal else {}),
+                            **(env or {}),
+                            "_OCI_SYNCPIPE": str(child_sync),
+                            "_OCI_STARTPIPE": str(child_start),
+                        }
                     )
+                    with spawning():
+                        self._process: Popen[bytes] = spawn(
+                            self._argv,
+                            env=own_env,
+                            stderr=self._messages,
+                            cwd=launch.bundle,
+                            pass_fds=(child_sync, child_start, *keep_fds),
+                            new_group=True,
+                        )
                 finally:
                     os.close(child_start)
             finally:

@@ -10,12 +10,15 @@ through the sync pipe, which just ends: they are in the runtime's log.
 
 from __future__ import annotations
 
+import contextlib
+
 from longshore._value import Value
 from longshore.monitor.launch import Handshake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
 
 class SessionLaunch(Value):
@@ -81,6 +84,8 @@ class SessionHandshake(Handshake):
         *,
         env: Mapping[str, str] | None = None,
         preserved: int = 0,
+        spawning: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         """``preserved`` descriptors, from 3 on, are for the process: it has the same numbers."""
-        super().__init__(conmon, launch, env=env, keep_fds=tuple(range(3, 3 + preserved)))
+        fds = tuple(range(3, 3 + preserved))
+        super().__init__(conmon, launch, env=env, keep_fds=fds, spawning=spawning)

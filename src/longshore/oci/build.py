@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["SpecContext", "build_spec"]
 
 OCI_VERSION = "1.0.2"  # what every runtime of Debian 12 and later reads
+# crun(1): the files of a mount may then be relabelled; with "context" they may not
+_NESTED = "run.oci.mount_context_type"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -48,7 +50,8 @@ def build_spec(config: ContainerConfig, host: SpecContext) -> Spec:
     # in a namespace of others, the name is theirs
     if config.uts in ("", "private"):
         spec["hostname"] = _hostname(config, host)
-    if annotations := annotations_of(config, host.annotations):
+    nested = {_NESTED: "rootcontext"} if "nested" in config.selinux_opts else {}
+    if annotations := annotations_of(config, {**nested, **host.annotations}):
         spec["annotations"] = annotations
     if host.cdi is not None:
         from longshore.oci.edits import apply
@@ -122,12 +125,12 @@ def _process(config: ContainerConfig, host: SpecContext, bounding: tuple[str, ..
         process["noNewPrivileges"] = True
     if config.oom_score_adj is not None:
         process["oomScoreAdj"] = _oom_score_adj(config.oom_score_adj, host)
-    if config.apparmor and config.apparmor != "unconfined":
-        if "apparmor" not in host.lsms:
-            raise HostUnsupported(f"apparmor={config.apparmor}", "AppArmor is not active here")
-        process["apparmorProfile"] = config.apparmor
-    if label := _selinux_label(config, host):
-        process["selinuxLabel"] = label
+    if config.apparmor and config.apparmor != "unconfined" and "apparmor" not in host.lsms:
+        raise HostUnsupported(f"apparmor={config.apparmor}", "AppArmor is not active here")
+    if host.apparmor:
+        process["apparmorProfile"] = host.apparmor
+    if host.process_label:
+        process["selinuxLabel"] = host.process_label
     return process
 
 
@@ -155,25 +158,6 @@ def _oom_score_adj(asked: int, host: SpecContext) -> int:
     return asked
 
 
-def _selinux_label(config: ContainerConfig, host: SpecContext) -> str:
-    asked = [word for word in config.selinux_opts if word not in ("disable", "nested")]
-    if not asked or "disable" in config.selinux_opts:
-        return ""
-    if "selinux" not in host.lsms:
-        raise HostUnsupported(
-            f"label={asked[0]}", "SELinux is not active here", hint="leave it out"
-        )
-    parts = dict(word.split(":", 1) for word in asked)
-    wanted = ("user", "role", "type", "level")
-    if any(name not in parts for name in wanted):
-        raise HostUnsupported(
-            f"label={asked[0]}",
-            "this version has no default labels to complete it with",
-            hint="give all of user:, role:, type: and level:",
-        )
-    return ":".join(parts[name] for name in wanted)
-
-
 def _linux(config: ContainerConfig, host: SpecContext, bounding: tuple[str, ...]) -> Linux:
     linux: Linux = {
         "cgroupsPath": host.cgroup_path,
@@ -190,6 +174,8 @@ def _linux(config: ContainerConfig, host: SpecContext, bounding: tuple[str, ...]
         linux["seccomp"] = convert(
             host.seccomp, machine=host.machine, kernel=host.kernel, caps=frozenset(bounding)
         )
+    if host.mount_label:
+        linux["mountLabel"] = host.mount_label
     masked, readonly = hidden_paths(config)
     if masked:
         linux["maskedPaths"] = masked

@@ -63,6 +63,9 @@ class SpecContext(Value):
     annotations: Mapping[str, str] = {}
     hooks: Mapping[str, list[Hook]] = {}  # by stage, of OCI hooks directories
     cdi: Edits | None = None  # what CDI devices change
+    process_label: str = ""  # of SELinux; "" is none
+    mount_label: str = ""
+    apparmor: str = ""  # a profile that is loaded; "" is none
 
     # this host
     cgroup_version: int = 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from longshore.errors import HostUnsupported
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.oci.context import SpecContext
@@ -12,6 +10,7 @@ if TYPE_CHECKING:
 
 INIT_TARGET = "/run/longshore-init"
 _SAFE = ("nosuid", "noexec", "nodev")
+_SELINUX = "/sys/fs/selinux"
 _READ_ONLY_TMPFS = ("/run", "/tmp", "/var/tmp")  # podman-run(1), --read-only-tmpfs
 
 
@@ -35,14 +34,11 @@ def mounts(config: ContainerConfig, host: SpecContext) -> list[MountPoint]:
             found[target] = _mount(target, "bind", source, "bind", "rprivate", *locked)
     if config.init:
         found[INIT_TARGET] = _mount(INIT_TARGET, "bind", host.init_path, "bind", "ro", "rprivate")
+    if "nested" in config.selinux_opts and "selinux" in host.lsms:
+        found[_SELINUX] = _mount(_SELINUX, "bind", _SELINUX, "bind", "rw", "rprivate", *_SAFE)
     for asked in config.mounts:
+        # the engine has relabelled it where SELinux is active; elsewhere they mean nothing
         options = tuple(word for word in asked.options if word not in ("z", "Z"))
-        if len(options) < len(asked.options) and "selinux" in host.lsms:
-            raise HostUnsupported(
-                f"{asked.target}: relabelling (z, Z) on a host with SELinux",
-                "this version does not have it yet",
-                hint="label the files with chcon, and leave the option out",
-            )
         found[asked.target] = _mount(asked.target, asked.type, asked.source, *options)
     # a mount has to come before those below it; the sort keeps the order otherwise
     return sorted(found.values(), key=lambda mount: mount["destination"].count("/"))

@@ -118,6 +118,8 @@ def hidden_paths(config: ContainerConfig) -> tuple[list[str], list[str]]:
     if "ALL" in config.unmask:
         return list(config.mask), []
     masked, readonly = list(MASKED_PATHS), list(READONLY_PATHS)
+    if "nested" in config.selinux_opts:
+        masked.remove("/sys/fs/selinux")
     if config.unmask:
         masked = [path for path in masked if not _matches(path, config.unmask)]
         readonly = [path for path in readonly if not _matches(path, config.unmask)]

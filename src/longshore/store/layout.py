@@ -17,6 +17,7 @@ class Layout:
         "containers",
         "events",
         "exits",
+        "levels",
         "names",
         "root",
         "run",
@@ -29,6 +30,7 @@ class Layout:
         self.run = run
         self.containers = f"{root}/containers"
         self.names = f"{root}/names"
+        self.levels = f"{root}/levels"  # of SELinux, where that is active
         self.events = f"{root}/events"
         self.exits = f"{run}/exits"  # conmon's exit files, a directory a container
         self.runtimes = f"{run}/runtimes"  # the runtimes' own state (--root), one each

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from longshore.linux.steps import Steps
     from longshore.store.layout import Layout
+    from longshore.store.levels import Levels
 
 FORMAT = 1  # of records on disk; a higher one was written by a newer Longshore
 KEPT_EXITS = 10  # in a record
@@ -97,6 +98,8 @@ class Record(Value):
     exits: tuple[ExitInfo, ...] = ()  # oldest first
     starts: int = 0
     error: str = ""  # why the last start failed
+    process_label: str = ""  # of SELinux, from the first start on; "" is none
+    mount_label: str = ""
 
     @property
     def name(self) -> str:
@@ -140,6 +143,13 @@ class Store:
         self.layout = layout
         self.busy_timeout = busy_timeout
         self.names = Names(self)
+
+    @property
+    def levels(self) -> Levels:
+        """Which SELinux level is whose."""
+        from longshore.store.levels import Levels  # few hosts have SELinux
+
+        return Levels(self.layout)
 
     # reading, without locks
 
@@ -250,6 +260,8 @@ class Store:
                 except Busy:
                     continue  # its removal is under way
         self.names.sweep()
+        if os.path.isdir(self.layout.levels):
+            self.levels.sweep()
 
     def locked(self, container_id: str, purpose: str, *, deadline: float | None = None) -> Locked:
         """Lock one container and read its record; use as ``with store.locked(…) as held:``.

@@ -190,6 +190,9 @@ def test_everything_at_once_is_in_the_schema() -> None:
         annotations={"a": "lost", "c": "d"},
         hooks={"poststop": [{"path": "/bin/true"}]},
         lsms=frozenset({"apparmor", "selinux"}),
+        apparmor="box",
+        process_label="u:r:t:s0:c1",
+        mount_label="u:object_r:f:s0:c1",
         default_sysctls={"net.ipv4.ping_group_range": "0 0"},
     )
     process, linux = spec["process"], spec["linux"]
@@ -337,11 +340,11 @@ def test_dev_shm() -> None:
     assert own["options"][-1] == "size=5"
 
 
-def test_relabelling_is_nothing_without_selinux_and_refused_with_it() -> None:
-    config = {"mounts": (Mount(type="bind", source="/a", target="/b", options=("z", "ro")),)}
-    assert mounts_of(spec_of(config))["/b"]["options"] == ["ro"]
-    with pytest.raises(HostUnsupported, match="relabelling"):
-        spec_of(config, lsms=frozenset({"selinux"}))
+@pytest.mark.parametrize("word", ["z", "Z"])
+def test_relabelling_is_not_the_runtimes_business(word: str) -> None:
+    config = {"mounts": (Mount(type="bind", source="/a", target="/b", options=(word, "ro")),)}
+    for lsms in (frozenset({"selinux"}), frozenset[str]()):
+        assert mounts_of(spec_of(config, lsms=lsms))["/b"]["options"] == ["ro"]
 
 
 # --- privilege
@@ -393,7 +396,6 @@ def test_seccomp_follows_the_capabilities() -> None:
     ("config", "requirement"),
     [
         ({"apparmor": "x"}, "apparmor=x"),
-        ({"selinux_opts": ("type:x",)}, "label=type:x"),
         ({"cgroupns": "", "memory_swappiness": 5}, "memory_swappiness"),
     ],
 )
@@ -403,11 +405,22 @@ def test_what_this_host_has_not(config: dict[str, Any], requirement: str) -> Non
 
 
 def test_labels() -> None:
-    active = frozenset({"selinux", "apparmor"})
-    assert "selinuxLabel" not in spec_of({"selinux_opts": ("disable",)})["process"]
-    assert "apparmorProfile" not in spec_of({"apparmor": "unconfined"}, lsms=active)["process"]
-    with pytest.raises(HostUnsupported, match="label=type"):
-        spec_of({"selinux_opts": ("type:x",)}, lsms=active)
+    assert "selinuxLabel" not in spec_of({"selinux_opts": ("type:x",)})["process"]
+    assert "mountLabel" not in spec_of({})["linux"]
+    spec = spec_of({}, process_label="u:r:t:s0", mount_label="u:r:f:s0", apparmor="box")
+    assert spec["process"]["selinuxLabel"] == "u:r:t:s0"
+    assert spec["process"]["apparmorProfile"] == "box"
+    assert spec["linux"]["mountLabel"] == "u:r:f:s0"
+
+
+def test_a_container_that_may_label() -> None:
+    config = {"selinux_opts": ("nested",)}
+    spec = spec_of(config, lsms=frozenset({"selinux"}))
+    assert "/sys/fs/selinux" not in spec["linux"]["maskedPaths"]
+    assert mounts_of(spec)["/sys/fs/selinux"]["type"] == "bind"
+    assert spec["annotations"]["run.oci.mount_context_type"] == "rootcontext"
+    assert "/sys/fs/selinux" not in mounts_of(spec_of(config))
+    assert "/sys/fs/selinux" in spec_of({})["linux"]["maskedPaths"]
 
 
 def test_oom_score_adj_can_only_be_raised_without_privilege() -> None:
