@@ -66,6 +66,7 @@ def describe(machinery: Machinery, record: Record, config: ExecConfig, init: int
         with open(machinery.paths(record.id).config, "rb") as file:
             spec = json.load(file)
     except (OSError, ValueError) as err:
+        _refuse_ended(machinery, record.id, err)
         raise LongshoreError(
             f"cannot run a process in container {record.name}: reading its config.json: {err}"
         ) from err

@@ -110,13 +110,21 @@ def remove_tree(path: str) -> None:
         return
     try:
         mount = mount_of(root)
-        # what is too deep comes up, to be emptied in the next round
-        while _empty(root, mount, root, _DEEPEST):
-            pass
+        for _ in range(_ROUNDS):
+            # what is too deep comes up, to be emptied in the next round
+            while _empty(root, mount, root, _DEEPEST):
+                pass
+            try:
+                os.rmdir(path)
+                return
+            except FileNotFoundError:
+                return
+            except OSError as err:
+                if err.errno != errno.ENOTEMPTY:
+                    raise
+        os.rmdir(path)
     finally:
         os.close(root)
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(path)
 
 
 def mount_of(fd: int) -> bytes | int:
@@ -133,6 +141,8 @@ def mount_of(fd: int) -> bytes | int:
 
 # Directories in directories that are held open at once; more are moved up to the top.
 _DEEPEST = 64
+# How often something may appear in what is being removed, by who has come too late to it.
+_ROUNDS = 100
 
 
 def _empty(directory: int, mount: bytes | int, top: int, deepest: int) -> bool:
@@ -169,8 +179,13 @@ def _empty(directory: int, mount: bytes | int, top: int, deepest: int) -> bool:
                 moved = _empty(child, mount, top, deepest - 1) or moved
         finally:
             os.close(child)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.rmdir(name, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        except OSError as err:
+            if err.errno != errno.ENOTEMPTY:
+                raise
     return moved
 
 
