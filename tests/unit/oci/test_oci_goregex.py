@@ -1,6 +1,6 @@
 """Go's patterns in Python.
 
-What each of them finds was asked of RE2 (google-re2 1.1), whose syntax is Go's; so were 160,000
+What each of them finds was asked of RE2 (google-re2 1.1), whose syntax is Go's; so were 100,000
 random ones, without a difference.
 """
 
