@@ -379,7 +379,9 @@ def test_the_engine_takes_everything_back(tmp_path: Path, name: str) -> None:
     parent = f"/longshore-peer-{os.getpid()}"
     settings = configuration.load(root=str(root), run_root=str(run_root))
     settings = settings.replace(create_timeout=1.0)
-    engine = Engine(settings=settings, runtime=runtime.path, conmon=conmon)
+    engine = Engine(
+        settings=settings, runtime=runtime.path, conmon=conmon, cgroup_manager="cgroupfs"
+    )
     try:
         with pytest.raises(error) as caught:
             engine.run(command=["true"], rootfs=rootfs, network="none", cgroup_parent=parent)
