@@ -211,7 +211,7 @@ def _files(*tops: Path) -> set[str]:
             "containers", "names", "exits", "socket", "runtimes/*", "locks", "layers", "overlay"
         ):  # fmt: skip
             for directory in top.glob(part):
-                # Exit records outlive their container on purpose; newer crun keeps .cache and the like.
+                # Exit records outlive their container on purpose; crun keeps .cache and the like.
                 found |= {
                     str(p)
                     for p in directory.glob("*")

@@ -31,7 +31,6 @@ class Settings(Value):
     runtimes: Mapping[str, tuple[str, ...]] = {}  # name → paths to look at
     runtime_flags: tuple[str, ...] = ()
     runtimes_json: tuple[str, ...] | None = None  # those with --log-format=json; None: all
-    runtimes_nocgroups: tuple[str, ...] = ()  # those that can be without cgroups
     runtimes_kvm: tuple[str, ...] = ()  # those whose containers are virtual machines
     conmon_paths: tuple[str, ...] = ()
     conmon_env: tuple[str, ...] = ()  # NAME=value
@@ -260,7 +259,6 @@ _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
     ("engine", "runtime"): ("runtime", _text),
     ("engine", "runtimes"): ("runtimes", _paths_by_name),
     ("engine", "runtime_supports_json"): ("runtimes_json", _texts),
-    ("engine", "runtime_supports_nocgroups"): ("runtimes_nocgroups", _texts),
     ("engine", "runtime_supports_kvm"): ("runtimes_kvm", _texts),
     ("engine", "conmon_path"): ("conmon_paths", _texts),
     ("engine", "conmon_env_vars"): ("conmon_env", _texts),
