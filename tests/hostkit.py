@@ -35,8 +35,13 @@ def needs(what: str, found: object, ok: bool | None = None) -> None:
 
 
 def on_test_host() -> bool:
-    """Say whether this process runs under scripts/testhost."""
+    """Say whether this process runs under scripts/testhost or scripts/testbed."""
     return "LONGSHORE_TEST_HOST" in os.environ
+
+
+def on_testbed() -> bool:
+    """Say whether this process runs under scripts/testbed."""
+    return os.environ.get("LONGSHORE_TEST_HOST") == "testbed"
 
 
 def which(program: str) -> str | None:
@@ -113,8 +118,8 @@ def runtime_trouble(runtime: str, flags: tuple[str, ...] = ()) -> str:
 
 
 def working_runtimes() -> list[str]:
-    """Return the runtimes that work on this host."""
-    if not on_test_host():
+    """Return the runtimes that work on this host, as root."""
+    if not on_test_host() or os.geteuid() != 0:
         return []
     probed.update({name: runtime_trouble(name) for name in RUNTIMES})
     return [name for name in RUNTIMES if not probed[name]]
@@ -199,7 +204,8 @@ def _cgroups() -> set[str]:
     tops = [target for target, kind in _mounts() if kind in ("cgroup", "cgroup2")]
     found = {d for top in tops for d, _, _ in os.walk(top)}
     # The parents are Longshore's standing furniture (as podman's are): empty, and used again.
-    furniture = {f"{top}/longshore{part}" for top in tops for part in ("", "/conmon")}
+    names = ("longshore", "longshore/conmon", "machine.slice")
+    furniture = {f"{top}/{name}" for top in tops for name in names}
     return found - furniture
 
 
@@ -211,7 +217,7 @@ def _files(*tops: Path) -> set[str]:
             "containers", "names", "exits", "socket", "runtimes/*", "locks", "layers", "overlay"
         ):  # fmt: skip
             for directory in top.glob(part):
-                # Exit records outlive their container on purpose; crun keeps .cache and the like.
+                # Exit records outlive their container on purpose; newer crun keeps .cache and such.
                 found |= {
                     str(p)
                     for p in directory.glob("*")

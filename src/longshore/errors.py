@@ -18,6 +18,7 @@ __all__ = [
     "Busy",
     "CommandFailed",
     "ContainerFailed",
+    "HasDependents",
     "HostUnsupported",
     "InvalidArgument",
     "LongshoreError",
@@ -86,6 +87,19 @@ class NameInUse(LongshoreError):
     """The name belongs to another container."""
 
 
+class HasDependents(LongshoreError):
+    """Other containers use a container's namespaces; ``dependents`` are their names."""
+
+    def __init__(self, subject: str, dependents: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__(
+            f"container {subject} has dependent containers, which must be removed before it: "
+            f"{', '.join(dependents)}",
+            hint=hint or f"`longshore rm --depend {subject}` removes them too",
+        )
+        self.subject = subject
+        self.dependents = tuple(dependents)
+
+
 class WrongState(LongshoreError):
     """An operation that the container's status does not permit.
 
@@ -103,7 +117,7 @@ class WrongState(LongshoreError):
     ) -> None:
         super().__init__(
             f"cannot {op} container {subject}: it is {actual}, "
-            f"and {op} needs it to be {' or '.join(permitted) or 'something else'}",
+            f"and has to be {' or '.join(permitted) or 'something else'}",
             hint=hint,
         )
         self.subject = subject

@@ -97,7 +97,7 @@ def test_a_paused_or_stopped_container(box: Container, cli: Cli) -> None:
     box.stop(0)
     for flags in ([], ["-d"], ["-t"]):
         done = cli("exec", *flags, "box", "true", code=125)
-        assert "it is" in done.stderr and "needs it to be running" in done.stderr
+        assert "it is" in done.stderr and "has to be running" in done.stderr
 
 
 def test_options_reach_the_program(box: Container, cli: Cli, tmp_path: Path) -> None:

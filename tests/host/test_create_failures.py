@@ -218,10 +218,10 @@ def test_a_runtime_that_hangs(
 @pytest.mark.parametrize(
     ("conmon", "kind", "words"),
     [
-        ("exit 3", MonitorGone, "said nothing"),
+        ("exit 3", MonitorGone, "said why"),
         ("echo too old >&2; exit 1", MonitorGone, "too old"),
         ("echo nonsense >/proc/self/fd/$_OCI_SYNCPIPE", LongshoreError, "nonsense"),
-        ("kill -9 $$", MonitorGone, "said nothing"),
+        ("kill -9 $$", MonitorGone, "said why"),
     ],
 )
 def test_a_conmon_that_fails(
@@ -236,6 +236,16 @@ def test_a_conmon_that_fails(
     program = script(short_tmp / "conmon", conmon)
     engine = Engine(root=dirs[0], run_root=dirs[1], runtime=runtime, conmon=program)
     fails(engine, dirs, kind, words, rootfs=busybox_rootfs, overlay=True)
+
+
+def test_a_runtime_that_is_none(engine: Engine, busybox_rootfs: Path, dirs: Dirs) -> None:
+    words = "before it had told the container's pid: neither it nor the runtime /bin/true said why"
+    error = fails(engine, dirs, MonitorGone, words, rootfs=busybox_rootfs, runtime="/bin/true")
+    assert error.hint is not None and "is /bin/true an OCI runtime?" in error.hint
+    with pytest.raises(HostUnsupported, match=r"'/etc/passwd'.*found: a file that cannot be exec"):
+        engine.create(command=["true"], rootfs=busybox_rootfs, runtime="/etc/passwd")
+    with pytest.raises(HostUnsupported, match=r"'/etc'.*found: a directory"):
+        engine.create(command=["true"], rootfs=busybox_rootfs, runtime="/etc")
 
 
 def test_no_conmon(dirs: Dirs, busybox_rootfs: Path, runtime: str, short_tmp: Path) -> None:
@@ -338,9 +348,13 @@ def test_create_finds_what_only_the_host_knows(engine: Engine, busybox_rootfs: P
     assert engine.list(all=True) == []
 
 
-def test_a_slice_is_a_cgroup_of_that_name(engine: Engine, busybox_rootfs: Path) -> None:
-    """And goes with the container; its parent is the caller's."""
-    box = make(engine, busybox_rootfs, SLEEP, cgroup_parent="longshore-test.slice")
+def test_a_slice_is_systemds(engine: Engine, busybox_rootfs: Path) -> None:
+    """A path that ends so is a path, whose parent is the caller's; a name alone is no place."""
+    with pytest.raises(InvalidArgument, match="systemd slice"):
+        make(engine, busybox_rootfs, SLEEP, cgroup_parent="longshore-test.slice",
+             cgroup_manager="cgroupfs")  # fmt: skip
+    box = make(engine, busybox_rootfs, SLEEP, cgroup_parent="/longshore-test.slice",
+               cgroup_manager="cgroupfs")  # fmt: skip
     box.start()
     run = engine._machinery.store.peek(box.id).run
     assert run is not None

@@ -12,7 +12,7 @@ from longshore.config import Settings
 from longshore.engine import checkup, context, host, machinery, trial
 from longshore.engine.host import Finding, doctor, info, version
 from longshore.engine.machinery import Machinery, find_program
-from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
+from longshore.errors import InvalidArgument, LongshoreError
 from longshore.linux import cgroups
 from longshore.linux.cgroups import Hierarchy
 
@@ -234,8 +234,10 @@ def test_what_is_missing_is_said_with_what_mends_it(bare: Bare) -> None:
 def test_cgroup_managers(bare: Bare) -> None:
     settings = bare.machinery().settings
     assert Machinery(settings, cgroup_manager="cgroupfs").cgroup_manager == "cgroupfs"
-    with pytest.raises(HostUnsupported):
-        Machinery(settings, cgroup_manager="systemd")
+    assert Machinery(settings, cgroup_manager="systemd").cgroup_manager == "systemd"
+    written = settings.replace(cgroup_manager="systemd")
+    assert Machinery(written).cgroup_manager == "systemd"
+    assert Machinery(written, cgroup_manager="cgroupfs").cgroup_manager == "cgroupfs"
     with pytest.raises(InvalidArgument, match="'runit'"):
         Machinery(settings, cgroup_manager="runit")
 

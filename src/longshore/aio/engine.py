@@ -41,6 +41,9 @@ class Engine:
         runtime: str | None = None,
         cgroup_manager: str | None = None,
         conmon: str | None = None,
+        runtime_flags: Sequence[str] = (),
+        hooks_dirs: Sequence[str | PathLike[str]] = (),
+        cdi_spec_dirs: Sequence[str | PathLike[str]] = (),
         settings: Settings | None = None,
     ) -> None:
         """Take what `longshore.Engine` takes. Reads a few small files, at once."""
@@ -50,6 +53,9 @@ class Engine:
             runtime=runtime,
             cgroup_manager=cgroup_manager,
             conmon=conmon,
+            runtime_flags=runtime_flags,
+            hooks_dirs=hooks_dirs,
+            cdi_spec_dirs=cdi_spec_dirs,
             settings=settings,
         )
 

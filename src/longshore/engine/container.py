@@ -176,15 +176,28 @@ class Container(Inside):
         self.start()
 
     def remove(
-        self, *, force: bool = False, timeout: float | None = None, missing_ok: bool = False
+        self,
+        *,
+        force: bool = False,
+        timeout: float | None = None,
+        missing_ok: bool = False,
+        depend: bool = False,
     ) -> None:
         """Remove it and all its files; its last exit is kept for an hour. CREATED, EXITED → gone.
 
         ``force`` ends it first: at once, or after ``timeout`` seconds of grace when that is given.
+        HasDependents when other containers use its namespaces; with ``depend`` these are removed
+        before it, in the same way.
         """
-        from longshore.engine import stopping
+        from longshore.engine import dependencies, stopping
 
         try:
+            if depend:
+                for dependent in dependencies.of(self._machinery, self.id):
+                    Container(self._machinery, dependent).remove(
+                        force=force, timeout=timeout, missing_ok=True, depend=True
+                    )
+            dependencies.refuse(self._machinery, self.id)  # before anything is ended
             if force:
                 try:
                     if timeout is not None:

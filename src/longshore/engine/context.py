@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from longshore._value import is_table
+from longshore.engine import injected
 from longshore.errors import InvalidArgument, WrongState
 from longshore.lifecycle import Op, permitted
 from longshore.linux.processes import is_alive
-from longshore.oci.build import build_spec
+from longshore.oci.build import annotations_of, arguments, build_spec
 from longshore.oci.context import DEFAULT_PIDS_LIMIT, DEFAULT_SHM_SIZE, SpecContext, gather
 from longshore.oci.privilege import DEFAULT_CAPABILITIES
 from longshore.oci.seccomp import PROFILE_PATHS
@@ -54,9 +55,16 @@ def spec_context(
         config,
         id=record.id,
         rootfs=lookup_root or root,
-        cgroup_path=machinery.placement(config, record.id).runtime.path,
+        cgroup_path=machinery.placement(config, record.id).told,
         seccomp_profile=settings.seccomp_profile,
         namespace_paths=_namespace_paths(machinery, config),
+        hooks=injected.hooks(
+            settings,
+            config,
+            command=arguments(config)[0],
+            annotations=annotations_of(config, {}),
+        ),
+        cdi=injected.cdi_edits(settings, config),
         init_path=init_path,
         cgroup_version=layout.version,
         controllers=layout.controllers(),
@@ -158,11 +166,9 @@ def _merge(first: Any, second: dict[str, Any]) -> dict[str, Any]:
 def _namespace_paths(machinery: Machinery, config: ContainerConfig) -> dict[str, str]:
     """Return the namespaces of other containers that this one joins."""
     found: dict[str, str] = {}
-    for field, (kind, file) in _NAMESPACES.items():
-        mode: str = getattr(config, field)
-        if not mode.startswith("container:"):
-            continue
-        other = machinery.store.peek(machinery.store.resolve(mode.partition(":")[2]))
+    for field, ref in config.joined.items():
+        kind, file = _NAMESPACES[field]
+        other = machinery.store.peek(machinery.store.resolve(ref))
         init = other.run.init if other.run is not None else None
         if init is None or not is_alive(init):
             raise WrongState(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 
 from longshore import config as configuration
-from longshore.engine import events, names
+from longshore.engine import events, injected, names
 from longshore.engine.container import Container
 from longshore.engine.machinery import Machinery
 from longshore.engine.trace import UNTRACED
@@ -20,7 +21,7 @@ from longshore.store import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
     from os import PathLike
     from typing import Unpack
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from longshore.engine.trace import Trace
     from longshore.models import ExitInfo, Stats
     from longshore.options import CreateOptions
+
+
+def _absolute(paths: Iterable[str | PathLike[str]]) -> tuple[str, ...]:
+    return tuple(os.path.abspath(path) for path in paths)
 
 
 class Engine:
@@ -52,21 +57,34 @@ class Engine:
         runtime: str | None = None,
         cgroup_manager: str | None = None,
         conmon: str | None = None,
+        runtime_flags: Sequence[str] = (),
+        hooks_dirs: Sequence[str | PathLike[str]] = (),
+        cdi_spec_dirs: Sequence[str | PathLike[str]] = (),
         settings: Settings | None = None,
     ) -> None:
         """Everything defaults to containers.conf and the user.
 
         ``root`` is durable, ``run_root`` must not survive a reboot (a tmpfs). ``runtime`` is a
-        name or a path, and a container can ask for another.
+        name or a path, and a container can ask for another; ``runtime_flags`` are global flags of
+        it, ``NAME`` or ``NAME=VALUE``. ``hooks_dirs`` are directories of OCI hooks,
+        ``cdi_spec_dirs`` of CDI devices, the stronger ones later.
         """
         if settings is None:
             settings = configuration.load(
                 root=None if root is None else os.fspath(root),
                 run_root=None if run_root is None else os.fspath(run_root),
             )
+        if hooks_dirs:
+            settings = settings.replace(hooks_dirs=_absolute(hooks_dirs))
+        if cdi_spec_dirs:
+            settings = settings.replace(cdi_spec_dirs=_absolute(cdi_spec_dirs))
         self.settings = settings
         self._machinery = Machinery(
-            settings, runtime=runtime, cgroup_manager=cgroup_manager, conmon=conmon
+            settings,
+            runtime=runtime,
+            cgroup_manager=cgroup_manager,
+            conmon=conmon,
+            runtime_flags=runtime_flags,
         )
 
     def __repr__(self) -> str:
@@ -116,11 +134,20 @@ class Engine:
                 "log_opt max-file: there is one log file for as long as it has no greatest size",
                 hint="say max-size too, such as max-size=10m",
             )
-        if config.cgroup_manager == "systemd":
-            Machinery(self.settings, cgroup_manager="systemd")  # says that it is to come
-        if config.runtime:
+        if not config.cgroup_manager:
+            # Kept, because what its parent is called depends on it.
+            config = config.replace(cgroup_manager=machinery.cgroup_manager)
+        machinery.placement(config, container_id)  # an impossible one is an error now, too
+        if config.runtime or machinery.has_runtime_flags:
             machinery.runtime(config.runtime)  # an unknown one is an error now, not at the start
+        injected.check(self.settings, config)
         machinery.layout.prepare()
+        keep: Callable[[Record], None] = machinery.store.create
+        if config.joined:
+            from longshore.engine import dependencies
+
+            config = dependencies.resolved(machinery, config)
+            keep = functools.partial(dependencies.create, machinery)
         for attempt in range(100):
             record = Record(id=container_id, config=config, created_ns=time.time_ns())
             if spec_change is not None:
@@ -132,7 +159,7 @@ class Engine:
 
                 check_spec(machinery, record)
             try:
-                machinery.store.create(record)
+                keep(record)
                 events.emit(machinery, "create", record)
                 break
             except names.InUse:
@@ -266,16 +293,20 @@ class Engine:
         )
 
     def prune(self) -> builtins.list[str]:
-        """Remove every container that does not run; return their ids."""
+        """Remove every container that does not run; return their ids.
+
+        One whose namespaces are used by another that stays is kept.
+        """
         removed: builtins.list[str] = []
         for found in self.inspect_all():
             if found.status in permitted(Op.REMOVE):
                 try:
                     Container(self._machinery, found.id).remove()
                 except LongshoreError:
-                    continue  # it was started, or removed, a moment ago
+                    continue  # it was started or removed a moment ago, or another needs it
                 removed.append(found.id)
         self._machinery.store.sweep()
+        self._machinery.sweep_cgroups()
         return removed
 
     def info(self) -> HostInfo:

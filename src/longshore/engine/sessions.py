@@ -15,7 +15,9 @@ import re
 import time
 
 from longshore import _log
-from longshore.engine import events, finishing
+from longshore.cgroup.placement import SYSTEMD
+from longshore.engine import events
+from longshore.engine.monitors import end_monitor
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
 from longshore.engine.trees import Tree, inside
@@ -361,13 +363,16 @@ def demolish(machinery: Machinery, container_id: str, session_id: str) -> None:
     paths = machinery.paths(container_id).session(session_id)
     end_conmon(machinery, container_id, session_id)
     try:
-        container = machinery.store.peek(container_id).run
+        record = machinery.store.peek(container_id)
     except (NoSuchContainer, RecordCorrupt):
-        container = None
-    if container is not None:
-        tree = SessionTree(machinery, container_id, cgroup_path(container.cgroup, session_id))
+        record = None
+    if record is not None and record.run is not None:
+        path = cgroup_path(record.run.container_cgroup, session_id)
+        tree = SessionTree(machinery, container_id, path)
         tree.end()
         tree.cgroup.remove()
+        if record.run.manager == SYSTEMD:
+            machinery.placement_of(record).remove_monitors(session_id)
     remove_tree(paths.run)
     store_of(machinery, container_id).remove(session_id)
 
@@ -376,14 +381,14 @@ def end_conmon(machinery: Machinery, container_id: str, session_id: str) -> None
     """End a session's conmon, however it is found, and a runtime that it has begun."""
     pidfile = machinery.paths(container_id).session(session_id).conmon_pidfile
     while (monitor := find_conmon(pidfile, session_id)) is not None:
-        finishing.end_monitor(machinery, monitor)
+        end_monitor(machinery, monitor)
         if is_alive(monitor):
             return  # the kernel does not end it: nothing that could be done here
 
 
 def cgroup_path(container: str, session_id: str) -> str:
-    """Return the path of a session's cgroup; ``container`` is Longshore's own of the container."""
-    return f"{container}/container/{_CGROUP}{session_id}"
+    """Return the path of a session's cgroup; ``container`` is that of the container's."""
+    return f"{container}/{_CGROUP}{session_id}"
 
 
 def sweep(machinery: Machinery, container_id: str) -> None:

@@ -63,10 +63,10 @@ def start(machinery: Machinery, container_id: str, config: ExecConfig) -> str:
         config=config,
         run=run.number,
         boot_id=boot_id(),
-        cgroup=sessions.cgroup_path(run.cgroup, session_id),
+        cgroup=sessions.cgroup_path(run.container_cgroup, session_id),
         created_ns=time.time_ns(),
         actor=identify(os.getpid()),
-        oom_before=sessions.container_ooms(machinery, f"{run.cgroup}/container"),
+        oom_before=sessions.container_ooms(machinery, run.container_cgroup),
     )
     try:
         _start(machinery, record, session, sight.init.pid)
@@ -142,9 +142,9 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
         # As for a container: the kernel lets us wait while it moves conmon.
         trouble: list[str] = []
         monitor_pid = handshake.pid
-        placement = machinery.placement(record.config, record.id)
+        placement = machinery.placement_of(record)
         placing = threading.Thread(
-            target=lambda: trouble.append(placement.place_monitor(monitor_pid)),
+            target=lambda: trouble.append(placement.place_monitor(monitor_pid, session.id)),
             name="placing conmon",
         )
         placing.start()

@@ -178,7 +178,10 @@ def _await_death(machinery: Machinery, record: Record) -> None:
     # A pause that comes between freezes it with the signal pending (cgroup v1): thaw it again.
     patience = 0.1
     while not _gone(run.init, min(patience, timeout)):
-        Cgroup(machinery.cgroup_layout, f"{run.cgroup}/container").thaw()
+        Cgroup(machinery.cgroup_layout, run.container_cgroup).thaw()
+        # runc 1.1 looks for those to kill in the hierarchy of devices, out of which systemd can
+        # have moved them (version 1, measured)
+        send(run.init, _SIGKILL)
         if patience >= timeout:
             break
         patience *= 2
@@ -247,7 +250,7 @@ def _thaw(machinery: Machinery, record: Record) -> None:
     """A frozen process can neither handle a signal nor die of it."""
     assert record.run is not None
     if record.status is Status.PAUSED:
-        Cgroup(machinery.cgroup_layout, f"{record.run.cgroup}/container").thaw()
+        Cgroup(machinery.cgroup_layout, record.run.container_cgroup).thaw()
 
 
 def _gone(init: ProcessId | None, seconds: float) -> bool:

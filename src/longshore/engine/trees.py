@@ -38,7 +38,7 @@ class Tree:
         """``confined``: whether it has a cgroup; None looks whether there is one."""
         assert record.run is not None
         self._machinery = machinery
-        self._container = Cgroup(machinery.cgroup_layout, f"{record.run.cgroup}/container")
+        self._container = Cgroup(machinery.cgroup_layout, record.run.container_cgroup)
         self.cgroup = self._container.child(name)
         self.confined = self.cgroup.exists() if confined is None else confined
         self.name = name

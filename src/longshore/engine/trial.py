@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 
-from longshore.cgroup.placement import DEFAULT_PARENT, Placement
+from longshore.cgroup.placement import DEFAULT_PARENT, Cgroupfs
 from longshore.errors import LongshoreError, ProgramNotFound, RuntimeFailed
 from longshore.linux.procs import clean_env, run
 from longshore.runtime import Runtime
@@ -33,7 +33,7 @@ def can_try() -> bool:
 def trouble(machinery: Machinery, runtime: Runtime) -> LongshoreError | None:
     """Return why a runtime cannot run a container here; None when it can. Leaves nothing."""
     name = f"doctor-{os.getpid()}"
-    placement = Placement(machinery.cgroup_layout, DEFAULT_PARENT, name)
+    placement = Cgroupfs(machinery.cgroup_layout, DEFAULT_PARENT, name)
     with tempfile.TemporaryDirectory(prefix="longshore-doctor-") as top:
         for directory in ("dev", "proc"):
             os.makedirs(f"{top}/rootfs/{directory}")
@@ -45,7 +45,7 @@ def trouble(machinery: Machinery, runtime: Runtime) -> LongshoreError | None:
             runtime.path,
             state_dir=f"{top}/state",
             cache_dir=runtime.cache,
-            flags=(*own, *machinery.settings.runtime_flags),
+            flags=(*own, *runtime.flags),
             timeout=_TIMEOUT,
         )
         try:

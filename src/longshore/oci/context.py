@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from longshore.models import Device
+    from longshore.oci.edits import Edits
     from longshore.oci.schema import Hook
     from longshore.options import ContainerConfig
 
@@ -60,7 +61,8 @@ class SpecContext(Value):
     resolv_path: str = ""  # on /etc/resolv.conf
     init_path: str = ""  # catatonit or its like, for init=True
     annotations: Mapping[str, str] = {}
-    hooks: Mapping[str, list[Hook]] = {}  # by stage, for OCI hooks directories
+    hooks: Mapping[str, list[Hook]] = {}  # by stage, of OCI hooks directories
+    cdi: Edits | None = None  # what CDI devices change
 
     # this host
     cgroup_version: int = 1

@@ -54,7 +54,8 @@ def check_controllers(config: ContainerConfig, host: SpecContext) -> None:
         if not has_controller(host, name):
             raise HostUnsupported(
                 f"a limit that was asked for needs the cgroup controller {name}",
-                f"cgroup v{host.cgroup_version} with {' '.join(sorted(host.controllers or ()))}",
+                f"cgroup v{host.cgroup_version} with "
+                f"{' '.join(sorted(host.controllers or ())) or 'no controllers'}",
                 hint="leave the limit out, or enable the controller for the parent cgroup",
             )
     for option, asked, have in (

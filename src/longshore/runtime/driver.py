@@ -37,6 +37,7 @@ _UNKNOWN = (
 _LATE = rb"exec(?: `([^`\n]+)`| ([^`\n][^\n]*))?: [^\n:]+\n"
 LATE_CODES = (1, 255)
 _STATE_TIMEOUT = 10.0  # seconds
+_SYSTEMD = "--systemd-cgroup"
 EXEC = "run a process in"  # what an error says cannot be done
 
 
@@ -52,15 +53,9 @@ class Runtime:
     """One runtime binary with its state directory; ``name`` is what people call it."""
 
     __slots__ = (
-        "_filters",
-        "_global",
-        "_json_log",
-        "_timeout",
-        "cache",
-        "name",
-        "path",
+        "_filters", "_global", "_json_log", "_timeout", "cache", "flags", "name", "path",
         "state_dir",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -70,13 +65,15 @@ class Runtime:
         state_dir: str,
         cache_dir: str,
         flags: Sequence[str] = (),
+        systemd: bool = False,
         timeout: float | None = None,
         json_log: bool = True,
     ) -> None:
         """``state_dir`` is its --root; ``flags`` are more global flags, from the user.
 
-        ``cache_dir`` is where what it was asked is kept. ``timeout`` is in seconds, for each call:
-        a runtime that hangs is killed then.
+        ``systemd``: it is to have the cgroups made by systemd. ``cache_dir`` is where what it was
+        asked is kept. ``timeout`` is in seconds, for each call: a runtime that hangs is killed
+        then.
         """
         self._timeout = timeout
         self._json_log = json_log
@@ -85,19 +82,23 @@ class Runtime:
         self.name = name
         self.path = path
         self.state_dir = state_dir
-        self._global = ("--root", state_dir, *flags)
+        self.flags = tuple(flags)
+        self._global = ("--root", state_dir, *((_SYSTEMD,) if systemd else ()), *flags)
 
     # argv for others to run
 
-    def global_args(self, log: str | None = None) -> tuple[str, ...]:
+    def global_args(self, log: str | None = None, *, by_conmon: bool = False) -> tuple[str, ...]:
         """Return the flags before the verb; ``log`` asks for a JSON log in that file.
 
-        One without ``json_log`` (containers.conf, runtime_supports_json) is not asked: what it has
-        to say is on its stderr.
+        ``by_conmon``: without what conmon's -s adds. One without ``json_log`` (containers.conf,
+        runtime_supports_json) is not asked for a log: what it has to say is on its stderr.
         """
+        flags = self._global
+        if by_conmon:
+            flags = tuple(flag for flag in flags if flag != _SYSTEMD)
         if log is None or not self._json_log:
-            return self._global
-        return (*self._global, "--log-format=json", f"--log={log}")
+            return flags
+        return (*flags, "--log-format=json", f"--log={log}")
 
     def start_args(self, container_id: str) -> tuple[str, ...]:
         """Start a created container."""

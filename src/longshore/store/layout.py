@@ -161,6 +161,11 @@ class Paths:
         return f"{self.bundle}/winsz"
 
     @property
+    def dependents(self) -> str:
+        """The ids of containers that use its namespaces: an empty file each, if there ever were."""
+        return f"{self.home}/dependents"
+
+    @property
     def oom_file(self) -> str:
         return f"{self.bundle}/oom"
 

@@ -187,11 +187,16 @@ class StandInContainer:
         self._ask("rename", name)
 
     def remove(
-        self, *, force: bool = False, timeout: float | None = None, missing_ok: bool = False
+        self,
+        *,
+        force: bool = False,
+        timeout: float | None = None,
+        missing_ok: bool = False,
+        depend: bool = False,
     ) -> None:
         if self._one.status is Status.RUNNING and not force:
             raise WrongState(self.name, "remove", "running", ["exited"])
-        self._ask("remove", force, timeout)
+        self._ask("remove", force, timeout, *(("depend",) if depend else ()))
         del self._engine.found[self.name]
 
     def wait(self, timeout: float | None = None, *, condition: str = "exited") -> ExitInfo:
