@@ -32,7 +32,6 @@ class Settings(Value):
     runtimes: Mapping[str, tuple[str, ...]] = {}  # name → paths to look at
     runtimes_flags: Mapping[str, tuple[str, ...]] = {}  # name → global flags, without "--"
     runtimes_json: tuple[str, ...] | None = None  # those with --log-format=json; None: all
-    runtimes_nocgroups: tuple[str, ...] = ()  # those that can be without cgroups
     runtimes_kvm: tuple[str, ...] = ()  # those whose containers are virtual machines
     hooks_dirs: tuple[str, ...] = ()  # the later the stronger; () is DEFAULT_HOOKS_DIRS, for root
     cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")  # the later the stronger
@@ -317,7 +316,6 @@ _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
     ("engine", "hooks_dir"): ("hooks_dirs", _directories),
     ("engine", "cdi_spec_dirs"): ("cdi_spec_dirs", _directories),
     ("engine", "runtime_supports_json"): ("runtimes_json", _texts),
-    ("engine", "runtime_supports_nocgroups"): ("runtimes_nocgroups", _texts),
     ("engine", "runtime_supports_kvm"): ("runtimes_kvm", _texts),
     ("engine", "conmon_path"): ("conmon_paths", _texts),
     ("engine", "conmon_env_vars"): ("conmon_env", _texts),

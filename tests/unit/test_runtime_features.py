@@ -12,6 +12,7 @@ from longshore.runtime.driver import Runtime
 
 CRUN = "      --cgroup=PATH          sub-cgroup in the container\n"
 RUNC = "   --cgroup value                     run the process in an (existing) sub-cgroup(s).\n"
+RUNSC = "  -cgroup value\n    \tGo's own package for flags\n"
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def confines(binary: Path) -> bool:
     [
         (CRUN, True),
         (RUNC, True),
+        (RUNSC, True),
         ("   --cgroups value\n", False),
         ("   --no-cgroup\n", False),
         ("   --cgroup-parent=X\n", False),
@@ -92,3 +94,21 @@ def test_a_cache_that_cannot_be_written(binary: Path) -> None:
 def test_a_binary_that_is_gone(binary: Path) -> None:
     binary.unlink()
     assert not confines(binary)
+
+
+def test_flags_before_any_verb(binary: Path) -> None:
+    """runsc lists them only when it is asked for them, and on stderr."""
+    binary.write_text(
+        "#!/bin/sh\n"
+        "case $1 in flags) echo '  -network value' >&2;; "
+        """*) echo 'Use "x flags" for a list';; esac\n"""
+    )
+    cache = str(binary.with_name("cache"))
+    for flag, answer in (("--network", True), ("--net", False), ("--overlay2", False)):
+        assert features.takes_flag(str(binary), "", flag, cache_dir=cache) is answer
+    runtime = Runtime("x", str(binary), state_dir="/nowhere", cache_dir=cache)
+    assert runtime.sandbox_flags("none") == ("--network=none",)
+    assert runtime.sandbox_flags("") == ("--network=none",)
+    assert runtime.sandbox_flags("host") == ("--network=host",)
+    assert runtime.sandbox_flags("container:x") == ()
+    assert not runtime.sandboxes()
