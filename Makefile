@@ -1,6 +1,6 @@
 # `make` alone shows what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run venv test check format bench soak wheel fresh clean
+.PHONY: help run venv test testbed check format bench soak wheel fresh clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -23,6 +23,10 @@ venv: ## .venv/bin/longshore and .venv/bin/python with Longshore in it
 test: ## set up, and run every test, once in each cgroup layout (a few minutes)
 	@scripts/setup test
 	@scripts/test $(ARGS)
+
+testbed: ## boot a Debian 13 with systemd and current runtimes, and run all there that can be
+	@scripts/setup test
+	@scripts/test --testbed $(ARGS)
 
 check: ## format, lint, types, import order, unit tests (under 30 s; needs no root)
 	@scripts/setup dev

@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# Of the host tests, those that say most about new versions of conmon and the runtimes.
+EVERYWHERE = {
+    *("test_activation", "test_create_failures", "test_ends", "test_exec", "test_isolation"),
+    *("test_life", "test_start_failures", "test_stop", "test_tty", "test_usage"),
+}
 ALLOWED_SKIPS = Path(__file__).with_name("allowed-skips.txt")
 
 
@@ -94,11 +99,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by place: what is under host/ is a host test, what is under fresh/ a fresh one."""
+    """Mark by place: what is under host/ is a host test, and so on."""
     for item in items:
         part = item.path.relative_to(ROOT / "tests").parts[0]
-        if part in ("host", "fresh"):
+        if part in ("host", "fresh", "testbed"):
             item.add_marker(part)
+        if part == "contract" or (part == "host" and item.path.stem in EVERYWHERE):
+            item.add_marker("everywhere")
 
 
 @pytest.fixture(scope="session")

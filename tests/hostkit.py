@@ -35,8 +35,13 @@ def needs(what: str, found: object, ok: bool | None = None) -> None:
 
 
 def on_test_host() -> bool:
-    """Say whether this process runs under scripts/testhost."""
+    """Say whether this process runs under scripts/testhost or scripts/testbed."""
     return "LONGSHORE_TEST_HOST" in os.environ
+
+
+def on_testbed() -> bool:
+    """Say whether this process runs under scripts/testbed."""
+    return os.environ.get("LONGSHORE_TEST_HOST") == "testbed"
 
 
 def which(program: str) -> str | None:
@@ -61,12 +66,27 @@ def _mounts() -> list[tuple[str, str]]:
 
 
 probed: dict[str, str] = {}  # runtime -> what it said instead of running; "" when it ran
+# What scripts/runtimes makes: programs of other releases, PROGRAM-RELEASE.
+MADE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "longshore/runtimes"
+# Without a network of its own making, which wants an older kernel; see `oci_flags` of the driver.
+SANDBOX_FLAGS = ("--network=none", "--ignore-cgroups", "--overlay2=none")
+
+
+def runtime_path(runtime: str) -> str | None:
+    """Return the path of a runtime by name: one that is installed, or PROGRAM-RELEASE."""
+    made = MADE / runtime
+    return str(made) if made.is_file() else which(runtime)
+
+
+def kind_of(runtime: str) -> str:
+    """Return what a runtime is, whatever its release: crun, runc, runsc, fake."""
+    return runtime.partition("-")[0]
 
 
 @functools.cache
 def runtime_trouble(runtime: str, flags: tuple[str, ...] = ()) -> str:
     """Run a container with the bare runtime; return "" if that worked, else why it did not."""
-    program = which(runtime)
+    program = runtime_path(runtime)
     if program is None:
         return "it is not installed"
     with tempfile.TemporaryDirectory(prefix="ls") as directory:
@@ -98,11 +118,36 @@ def runtime_trouble(runtime: str, flags: tuple[str, ...] = ()) -> str:
 
 
 def working_runtimes() -> list[str]:
-    """Return the runtimes that work on this host."""
-    if not on_test_host():
+    """Return the runtimes that work on this host, as root."""
+    if not on_test_host() or os.geteuid() != 0:
         return []
     probed.update({name: runtime_trouble(name) for name in RUNTIMES})
     return [name for name in RUNTIMES if not probed[name]]
+
+
+def other_runtimes() -> list[str]:
+    """Return the runtimes of other releases and makes that work on this host."""
+    if not on_test_host():
+        return []
+    names = sorted(p.name for p in MADE.glob("[!.]*"))
+    if which("runsc"):
+        names.append("runsc")
+    elif not names and not os.environ.get("LONGSHORE_FRESH"):
+        probed["of other releases"] = "scripts/runtimes has made none"
+    for name in names:
+        flags = SANDBOX_FLAGS if kind_of(name) == "runsc" else ()
+        probed[name] = runtime_trouble(name, flags)
+    return [name for name in names if not probed[name]]
+
+
+def sandbox_runtime() -> str:
+    """Return the path of a runsc that works here with cgroups, which `SANDBOX_FLAGS` spares it."""
+    name = next((name for name in other_runtimes() if kind_of(name) == "runsc"), "")
+    if not name:
+        return ""
+    flags = tuple(flag for flag in SANDBOX_FLAGS if "cgroups" not in flag)
+    probed["runsc with cgroups"] = runtime_trouble(name, flags)
+    return "" if probed["runsc with cgroups"] else runtime_path(name) or ""
 
 
 def make_busybox_rootfs(target: Path) -> Path:
@@ -159,7 +204,8 @@ def _cgroups() -> set[str]:
     tops = [target for target, kind in _mounts() if kind in ("cgroup", "cgroup2")]
     found = {d for top in tops for d, _, _ in os.walk(top)}
     # The parents are Longshore's standing furniture (as podman's are): empty, and used again.
-    furniture = {f"{top}/longshore{part}" for top in tops for part in ("", "/conmon")}
+    names = ("longshore", "longshore/conmon", "machine.slice")
+    furniture = {f"{top}/{name}" for top in tops for name in names}
     return found - furniture
 
 
@@ -171,11 +217,11 @@ def _files(*tops: Path) -> set[str]:
             "containers", "names", "exits", "socket", "runtimes/*", "locks", "layers", "overlay"
         ):  # fmt: skip
             for directory in top.glob(part):
-                # Exit records outlive their container on purpose; crun ≥ 1.20 keeps a .cache.
+                # Exit records outlive their container on purpose; newer crun keeps .cache and such.
                 found |= {
                     str(p)
                     for p in directory.glob("*")
-                    if p.suffix != ".json" and p.name != ".cache"
+                    if p.suffix != ".json" and not p.name.startswith(".")
                 }
     return found
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,14 @@ from typing import Any
 
 from longshore import Container, Engine
 from longshore.engine.trace import Trace
+from longshore.linux import inotify
 
 SLEEP = "exec sleep 1000"  # as pid 1 it catches nothing
 TRAPS = "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 1000 & wait; done"
 REFUSES = "trap 'echo no' TERM; echo ready; while :; do sleep 1000 & wait; done"
+# Time limits for what prints something and then runs out of its time: the first is enough, unless
+# the machine is so busy that it has not begun by then.
+LIMITS = (0.5, 2.0, 8.0, 30.0)  # seconds
 # What a process that is to be killed runs to its end instead of: neither 0 nor a signal.
 _ESCAPED = 70
 
@@ -53,6 +58,20 @@ def eventually(what: Callable[[], object], patience: float = 10.0) -> None:
     while not what():
         assert time.monotonic() < deadline, f"not within {patience} s"
         time.sleep(0.01)
+
+
+def asleep(thread: threading.Thread) -> bool:
+    """Whether a thread waits, with Longshore's means, for something to happen.
+
+    It has looked at what is by then, and misses nothing that comes from now on.
+    """
+    assert thread.ident is not None
+    frame = sys._current_frames().get(thread.ident)
+    while frame is not None:
+        if frame.f_code is inotify.poll.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def await_end(pid: int, patience: float = 10.0) -> None:

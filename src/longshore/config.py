@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CGROUP_MANAGERS = ("cgroupfs", "systemd")
+DEFAULT_HOOKS_DIRS = ("/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d")
 
 
 class Settings(Value):
@@ -29,7 +30,12 @@ class Settings(Value):
     run_root: str  # volatile: bundles, sockets, exit files
     runtime: str = ""
     runtimes: Mapping[str, tuple[str, ...]] = {}  # name → paths to look at
-    runtime_flags: tuple[str, ...] = ()
+    runtimes_flags: Mapping[str, tuple[str, ...]] = {}  # name → global flags, without "--"
+    runtimes_json: tuple[str, ...] | None = None  # those with --log-format=json; None: all
+    runtimes_nocgroups: tuple[str, ...] = ()  # those that can be without cgroups
+    runtimes_kvm: tuple[str, ...] = ()  # those whose containers are virtual machines
+    hooks_dirs: tuple[str, ...] = ()  # the later the stronger; () is DEFAULT_HOOKS_DIRS, for root
+    cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")  # the later the stronger
     conmon_paths: tuple[str, ...] = ()
     conmon_env: tuple[str, ...] = ()  # NAME=value
     cgroup_manager: str = ""  # written in a file; there is no default of ours
@@ -173,7 +179,13 @@ def _read_all(files: list[str]) -> dict[str, Any]:
 
     merged: dict[str, Any] = {}
     for path in files:
-        data = read_file(path)
+        try:
+            data = read_file(path)
+        except OSError as err:
+            raise InvalidArgument(
+                f"{path} cannot be read: {err.strerror}",
+                hint="CONTAINERS_CONF names another file, /dev/null for none",
+            ) from err
         if data is None:
             continue
         try:
@@ -225,6 +237,22 @@ def _paths_by_name(value: Any) -> dict[str, list[str]]:
     return {_text(name): _texts(paths) for name, paths in value.items()}
 
 
+def _directories(value: Any) -> list[str]:
+    found = _texts(value)
+    for path in found:
+        if not path.startswith("/"):
+            raise ValueError(f"{path!r} is not an absolute path")
+    return found
+
+
+def _flags_by_name(value: Any) -> dict[str, list[str]]:
+    found = _paths_by_name(value)
+    for flags in found.values():
+        for flag in flags:
+            check_runtime_flag(flag)
+    return found
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError("it must be true or false")
@@ -250,9 +278,47 @@ def check_cgroup_manager(name: str) -> str:
     return name
 
 
+def check_runtime_flag(flag: str) -> str:
+    """Return a global flag of a runtime, ``NAME`` or ``NAME=VALUE``, or raise InvalidArgument.
+
+    Those that Longshore gives itself are refused: two of them would be a guess.
+    """
+    name = flag.partition("=")[0]
+    if name in _OWN_FLAGS:
+        raise InvalidArgument(f"runtime flag {flag!r}: {_OWN_FLAGS[name]}")
+    words = name.replace("-", "").replace("_", "")
+    if not (words.isascii() and words.isalnum()) or not flag.isprintable():
+        raise InvalidArgument(
+            f"runtime flag {flag!r} is not a flag",
+            hint="NAME or NAME=VALUE, such as log-level=debug",
+        )
+    if name.startswith("-"):
+        raise InvalidArgument(
+            f"runtime flag {flag!r} begins with '-'", hint=f"without it: {flag.lstrip('-')}"
+        )
+    return flag
+
+
+_OWN_FLAGS = {
+    "root": "Longshore keeps the runtimes' state itself (--runroot)",
+    "log": "Longshore reads the runtime's log itself",
+    "log-format": "Longshore reads the runtime's log itself",
+    "systemd-cgroup": "it follows from --cgroup-manager",
+    "cgroup-manager": "it follows from Longshore's own --cgroup-manager",
+    "help": "the runtime would do nothing else",
+    "usage": "the runtime would do nothing else",
+    "version": "the runtime would do nothing else",
+}
+
 _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[Any], Any]]] = {
     ("engine", "runtime"): ("runtime", _text),
     ("engine", "runtimes"): ("runtimes", _paths_by_name),
+    ("engine", "runtimes_flags"): ("runtimes_flags", _flags_by_name),
+    ("engine", "hooks_dir"): ("hooks_dirs", _directories),
+    ("engine", "cdi_spec_dirs"): ("cdi_spec_dirs", _directories),
+    ("engine", "runtime_supports_json"): ("runtimes_json", _texts),
+    ("engine", "runtime_supports_nocgroups"): ("runtimes_nocgroups", _texts),
+    ("engine", "runtime_supports_kvm"): ("runtimes_kvm", _texts),
     ("engine", "conmon_path"): ("conmon_paths", _texts),
     ("engine", "conmon_env_vars"): ("conmon_env", _texts),
     ("engine", "cgroup_manager"): ("cgroup_manager", _manager),

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from longshore.models import RunResult
+    from longshore.models import ExitInfo, RunResult
 
 __all__ = [
     "Busy",
     "CommandFailed",
     "ContainerFailed",
+    "HasDependents",
     "HostUnsupported",
     "InvalidArgument",
     "LongshoreError",
@@ -86,6 +87,19 @@ class NameInUse(LongshoreError):
     """The name belongs to another container."""
 
 
+class HasDependents(LongshoreError):
+    """Other containers use a container's namespaces; ``dependents`` are their names."""
+
+    def __init__(self, subject: str, dependents: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__(
+            f"container {subject} has dependent containers, which must be removed before it: "
+            f"{', '.join(dependents)}",
+            hint=hint or f"`longshore rm --depend {subject}` removes them too",
+        )
+        self.subject = subject
+        self.dependents = tuple(dependents)
+
+
 class WrongState(LongshoreError):
     """An operation that the container's status does not permit.
 
@@ -103,7 +117,7 @@ class WrongState(LongshoreError):
     ) -> None:
         super().__init__(
             f"cannot {op} container {subject}: it is {actual}, "
-            f"and {op} needs it to be {' or '.join(permitted) or 'something else'}",
+            f"and has to be {' or '.join(permitted) or 'something else'}",
             hint=hint,
         )
         self.subject = subject
@@ -212,3 +226,23 @@ class ContainerFailed(LongshoreError):
     def __init__(self, message: str, result: RunResult, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.result = result
+
+    @property
+    def stdout(self) -> bytes:
+        """What it printed, as `subprocess.CalledProcessError` has it."""
+        return self.result.stdout
+
+    @property
+    def stderr(self) -> bytes:
+        """What it printed on standard error."""
+        return self.result.stderr
+
+    @property
+    def returncode(self) -> int:
+        """Its exit code."""
+        return self.result.exit.code
+
+    @property
+    def exit(self) -> ExitInfo:
+        """How it ended."""
+        return self.result.exit

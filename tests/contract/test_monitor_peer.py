@@ -211,7 +211,9 @@ def test_an_end_without_an_answer(
     tmp_path: Path, launch: Launch, steps: list[tuple[Any, ...]]
 ) -> None:
     peer = fake_conmon(tmp_path, ("say", "conmon: cannot go on\n"), *steps)
-    with pytest.raises(MonitorGone, match=r"conmon ended before that: .*cannot go on") as caught:
+    with pytest.raises(
+        MonitorGone, match=r"before it had told the container's pid: .*cannot go on"
+    ) as caught:
         shake(peer, launch)
     assert caught.value.stderr == "conmon: cannot go on"
     assert caught.value.exit_code == 125

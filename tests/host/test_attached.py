@@ -162,8 +162,9 @@ def test_a_reader_is_not_let_where_its_leaving_would_end_the_input(
     with pytest.raises(InvalidArgument, match="conmon would end its standard input"):
         box.attach()
     box.remove(force=True)
-    box = make(engine, busybox_rootfs, "sleep 0.5; echo hi", tty=True, **options)
-    box.start()
+    script = "until [ -e /go ]; do sleep 0.05; done; echo hi"
+    box = started(engine, busybox_rootfs, script, tty=True, **options)
     with box.attach() as attached:
+        box.exec(["touch", "/go"])
         assert outputs(attached) == (b"hi\r\n", b"")
     eventually(lambda: box.status is Status.EXITED)

@@ -98,7 +98,7 @@ FLAGS: tuple[tuple[str, str], ...] = (
 # What says by itself what would be right.
 EXPLAINS_ITSELF = re.compile(
     r": it (?:is|takes|cannot be) |No such file|(?:is|are) not (?:a |between|some of)|contradict"
-    r"|needs it to be|at least one|is missing|because|found: |template \d+:\d+: |: (?:crun|runc): "
+    r"|and has to be|at least one|is missing|because|found: |template \d+:\d+: |: (?:crun|runc): "
 )
 
 
@@ -167,7 +167,7 @@ def test_wrong_at_the_start(cli: Cli, busybox_rootfs: Path) -> None:
 
 VERBS: tuple[tuple[str, str, int], ...] = (
     ("run", "nothing to run from", 125),
-    ("run --rootfs /", "no command", 125),
+    ("run --rootfs /:O", "no command", 125),
     ("run alpine true", "alpine", 125),
     ("create --name", "needs an argument", 125),
     ("create --name taken --rootfs /:O true", "taken", 125),
@@ -237,6 +237,16 @@ def test_a_name_and_a_cidfile_are_taken_once(
     assert cli("ps", "-aq", "--no-trunc").stdout == first
     assert cidfile.read_text().strip() == first.strip()
     cli("rm", "--cidfile", str(cidfile))
+    assert not cidfile.exists()
+    run = ["run", "--rm", "--cidfile", str(cidfile), "--rootfs", str(busybox_rootfs)]
+    for command, code in (("nope", 127), ("true", 0)):
+        cli(*run, command, code=code)
+        assert not cidfile.exists()
+    # one that could not be started stays, and so does its cidfile
+    run.remove("--rm")
+    cli(*run, "nope", code=127)
+    assert cli("rm", "--cidfile", str(cidfile)).stdout
+    assert not cidfile.exists()
     assert complaint(cli("rm", "--cidfile", f"{cidfile}.not", code=None).stderr, ".not") == ""
 
 
@@ -250,3 +260,29 @@ def test_an_output_that_cannot_be_written(cli: Cli) -> None:
     done = cli("info", code=141, capture_output=False, stdout=writer, stderr=-1)
     os.close(writer)
     assert done.stderr == ""
+
+
+def test_the_words_of_what_cannot_be(cli: Cli, busybox_rootfs: Path) -> None:
+    """Whole messages, which people read."""
+    cli("create", "--name", "made", "--rootfs", str(busybox_rootfs), "true")
+    root = ["run", "--rm", "--rootfs", str(busybox_rootfs)]
+    for words, error, hint in (
+        (["--network", "container:made", "true"],
+         ("building its specification: cannot share the network namespace of container made: "
+          "it is created, and has to be running"),
+         "start it first: `longshore start made`"),
+        (["--rootfs", "/", "true"],
+         "Error: rootfs: / is this host's own root, which cannot be a container's too",
+         "overlay=True (--rootfs /:O) runs on a view of it, which leaves it untouched"),
+        (["--runtime", "/etc/passwd", "true"],
+         "runtime '/etc/passwd' was asked for; found: a file that cannot be executed",
+         "install it, or name another with --runtime (crun, runc, or a path)"),
+        (["--network", "container:nosuch", "true"],
+         "Error: network: there is no container with the name or id 'nosuch'",
+         "`longshore ps --all` lists the containers of this root directory"),
+    ):  # fmt: skip
+        done = cli(*root, *words, code=125)
+        said, hinted = done.stderr.splitlines()
+        assert said.endswith(error), said
+        assert hinted == f"hint: {hint}"
+    cli("rm", "made")

@@ -126,6 +126,7 @@ def test_privileges(cli: Cli, busybox_rootfs: Path) -> None:
     caps = sum(1 << CAPABILITIES.index(name) for name in ("CAP_CHOWN", "CAP_NET_RAW"))
     least = ["--cap-drop", "all", "--cap-add", "chown,net_raw", "--security-opt"]
     least += ["no-new-privileges", "--security-opt", "seccomp=unconfined"]
+    least += ["--security-opt", "label=disable", "--security-opt", "apparmor=unconfined"]
     found = inside(cli, busybox_rootfs, script, *least, "--security-opt", "mask=/etc/passwd")
     assert found == [f"{caps:016x}", "1", "0", "0", "1", "1"]
     profile = ["--security-opt", f"seccomp={SECCOMP}", "--security-opt", "unmask=/sys/firmware"]
@@ -144,15 +145,31 @@ def test_privileges(cli: Cli, busybox_rootfs: Path) -> None:
 def test_limits(cli: Cli, busybox_rootfs: Path, layout: str) -> None:
     parent = f"/longshore-cli-{os.getpid()}"
     limits = {"-m": "64m", "--cpus": "0.5", "--pids-limit": "50"}
-    have = "cpu memory pids"
+    limits |= {"--cpu-shares": "512", "--cpuset-cpus": "0"}
+    have = "cpu cpuset memory pids"
     if layout == "v2":
         have = Path(hostkit.CGROUPS, "cgroup.controllers").read_text()
-        for flag, controller in (("-m", "memory"), ("--cpus", "cpu"), ("--pids-limit", "pids")):
+        for flag, controller in (
+            ("-m", "memory"),
+            ("--cpus", "cpu"),
+            ("--pids-limit", "pids"),
+            ("--cpu-shares", "cpu"),
+            ("--cpuset-cpus", "cpuset"),
+        ):
             if controller not in have.split():  # never ignored
                 words = ["run", flag, limits.pop(flag), "--rootfs", str(busybox_rootfs), "true"]
                 assert controller in cli(*words, code=125).stderr
                 cli("rm", "--all")
     given = [word for pair in limits.items() for word in pair]
+    memory = Path(hostkit.CGROUPS, "memory/memory.memsw.limit_in_bytes")
+    swap = 96 << 20 if memory.exists() else None
+    if swap is not None:
+        given += ["--memory-swap", "96m"]
+    elif "-m" in limits:  # never ignored
+        words = ["run", "-m", "64m", "--memory-swap", "96m", "--rootfs", str(busybox_rootfs)]
+        assert "swap accounting" in cli(*words, "true", code=125).stderr
+        cli("rm", "--all")
+    given += ["--cgroup-manager", "cgroupfs"]
     box = detached(cli, busybox_rootfs, TRAPS, "--cgroup-parent", parent, *given)
     state = inspect(cli, box)["State"]
     assert state["CgroupPath"].startswith(f"{parent}/")
@@ -164,7 +181,12 @@ def test_limits(cli: Cli, busybox_rootfs: Path, layout: str) -> None:
             "memory/{}/memory.limit_in_bytes": 64 << 20,
             "cpu/{}/cpu.cfs_quota_us": 50_000,
             "pids/{}/pids.max": 50,
+            "cpu/{}/cpu.shares": 512,
+            "cpuset/{}/cpuset.cpus": 0,
+            "memory/{}/memory.memsw.limit_in_bytes": swap,
         }.items():
+            if value is None:
+                continue
             path = Path(hostkit.CGROUPS, file.format(state["CgroupPath"].strip("/")))
             assert int(path.read_text()) == value
     cli("rm", "-f", box)
@@ -199,7 +221,7 @@ def test_namespaces(cli: Cli, busybox_rootfs: Path) -> None:
         assert found[:4] == expected, mode
         assert (found[4] == ours[4]) == (cgroup == "host")
     private = [f"--{kind}=private" for kind in KINDS if kind != "network"]
-    found = seen(*private, "--network=none", "--cgroupns=private")
+    found = seen(*private, "--network=none", "--cgroupns=private", "--userns=host")
     assert not set(found) & {*ours, *theirs[:4]}
     cli("rm", "-f", "first")
 
@@ -349,6 +371,13 @@ def test_a_life(cli: Cli, busybox_rootfs: Path, short_tmp: Path) -> None:
     conmon = int(files["conmon-pidfile"].read_text())
     assert Path(f"/proc/{conmon}/comm").read_text() == "conmon\n"
     assert names(cli, "--filter", "label=a=b") == ["life"]
+    assert names(cli, "--filter", "label=c") == ["life"] and names(cli, "-f", "label=a=c") == []
+    assert cli("ps", "-q").stdout == f"{ident[:12]}\n"
+    assert cli("ps", "-q", "--no-trunc").stdout == f"{ident}\n"
+    form = '{{index .Config.Labels "a"}} {{.State.StartedAt.Year}} {{.Created.Unix}}'
+    shown = cli("inspect", "-f", form, "life").stdout.split()
+    assert shown[0] == "b" and abs(int(shown[2]) - time.time()) < 60
+    assert int(shown[1]) == time.localtime(int(shown[2])).tm_year
 
     cli("kill", "-s", "USR1", "life")
     eventually(lambda: "usr1" in cli("logs", "life").stdout)

@@ -499,3 +499,21 @@ def test_what_has_no_size_is_not_read_for_ever(
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_a_fifo_is_replaced_as_it_was_copied(engine: Engine, busybox_rootfs: Path) -> None:
+    """By its name: it is never opened."""
+    source = busybox_rootfs / "srv"
+    source.mkdir()
+    os.mkfifo(source / "fifo")
+    (source / "file").write_text("x")
+    box = make(engine, busybox_rootfs, SLEEP)
+    for _ in range(2):
+        box.copy_in(source, "/copy")
+    assert stat.S_ISFIFO((busybox_rootfs / "copy/fifo").stat().st_mode)
+
+
+def test_what_is_no_bytes_is_not_written(engine: Engine, busybox_rootfs: Path) -> None:
+    box = make(engine, busybox_rootfs, SLEEP)
+    with pytest.raises(InvalidArgument, match="bytes"):
+        box.write_file("/x", "text")  # type: ignore[arg-type]

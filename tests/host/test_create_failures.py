@@ -13,6 +13,7 @@ import hostkit
 from hostlife import SLEEP, await_end, eventually, make
 from longshore import Engine
 from longshore.errors import (
+    HostUnsupported,
     InvalidArgument,
     LongshoreError,
     MonitorGone,
@@ -217,10 +218,10 @@ def test_a_runtime_that_hangs(
 @pytest.mark.parametrize(
     ("conmon", "kind", "words"),
     [
-        ("exit 3", MonitorGone, "said nothing"),
+        ("exit 3", MonitorGone, "said why"),
         ("echo too old >&2; exit 1", MonitorGone, "too old"),
         ("echo nonsense >/proc/self/fd/$_OCI_SYNCPIPE", LongshoreError, "nonsense"),
-        ("kill -9 $$", MonitorGone, "said nothing"),
+        ("kill -9 $$", MonitorGone, "said why"),
     ],
 )
 def test_a_conmon_that_fails(
@@ -235,6 +236,16 @@ def test_a_conmon_that_fails(
     program = script(short_tmp / "conmon", conmon)
     engine = Engine(root=dirs[0], run_root=dirs[1], runtime=runtime, conmon=program)
     fails(engine, dirs, kind, words, rootfs=busybox_rootfs, overlay=True)
+
+
+def test_a_runtime_that_is_none(engine: Engine, busybox_rootfs: Path, dirs: Dirs) -> None:
+    words = "before it had told the container's pid: neither it nor the runtime /bin/true said why"
+    error = fails(engine, dirs, MonitorGone, words, rootfs=busybox_rootfs, runtime="/bin/true")
+    assert error.hint is not None and "is /bin/true an OCI runtime?" in error.hint
+    with pytest.raises(HostUnsupported, match=r"'/etc/passwd'.*found: a file that cannot be exec"):
+        engine.create(command=["true"], rootfs=busybox_rootfs, runtime="/etc/passwd")
+    with pytest.raises(HostUnsupported, match=r"'/etc'.*found: a directory"):
+        engine.create(command=["true"], rootfs=busybox_rootfs, runtime="/etc")
 
 
 def test_no_conmon(dirs: Dirs, busybox_rootfs: Path, runtime: str, short_tmp: Path) -> None:
@@ -290,3 +301,80 @@ def test_a_full_disk_can_be_emptied(short_tmp: Path, busybox_rootfs: Path, runti
         assert engine.list(all=True) == []
     finally:
         unmount(str(root))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"command": 3},
+        {"input": "text"},
+        {"input": 3},
+        {"timeout": "soon"},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"spec": 3},
+        {"spec": lambda spec: 3},
+        {"spec": lambda spec: {**spec, "process": None}},
+        {"spec": lambda spec: {**spec, "process": {**spec["process"], "args": "x"}}},
+        {"spec": lambda spec: {**spec, "annotations": {"a": object()}}},
+        {"spec_patch": {"process": None}},
+        {"spec_patch": {"linux": {"cgroupsPath": "/elsewhere"}}},
+        {"spec_patch": {"process": {"env": "A=1"}}},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said_before_anything_is_there(
+    engine: Engine, busybox_rootfs: Path, wrong: dict[str, Any]
+) -> None:
+    options: dict[str, Any] = {"command": ["true"], "rootfs": busybox_rootfs, **wrong}
+    with pytest.raises(InvalidArgument):
+        engine.run(**options)
+    if not {"input", "timeout"} & {*wrong}:
+        with pytest.raises(InvalidArgument):
+            engine.create(**options)
+    assert engine.list(all=True) == []
+
+
+def test_create_finds_what_only_the_host_knows(engine: Engine, busybox_rootfs: Path) -> None:
+    for wrong in (
+        {"security_opt": ["apparmor=nosuch"]},
+        {"cpuset_cpus": "4000"},
+        {"ulimits": ["nofile=1099511627776"]},
+        {"user": "nobody-knows"},
+        {"devices": ["/dev/nosuch"]},
+    ):
+        with pytest.raises((InvalidArgument, HostUnsupported)):
+            make(engine, busybox_rootfs, "true", **wrong)
+    assert engine.list(all=True) == []
+
+
+def test_a_slice_is_systemds(engine: Engine, busybox_rootfs: Path) -> None:
+    """A path that ends so is a path, whose parent is the caller's; a name alone is no place."""
+    with pytest.raises(InvalidArgument, match="systemd slice"):
+        make(engine, busybox_rootfs, SLEEP, cgroup_parent="longshore-test.slice",
+             cgroup_manager="cgroupfs")  # fmt: skip
+    box = make(engine, busybox_rootfs, SLEEP, cgroup_parent="/longshore-test.slice",
+               cgroup_manager="cgroupfs")  # fmt: skip
+    box.start()
+    run = engine._machinery.store.peek(box.id).run
+    assert run is not None
+    assert run.cgroup == f"/longshore-test.slice/{box.id}"
+    machinery = engine._machinery
+    box.remove(force=True)
+    for hierarchy in machinery.cgroup_layout.hierarchies:
+        parent = Path(f"{hierarchy.mount}/longshore-test.slice")
+        assert [p for p in parent.iterdir() if p.is_dir()] == []
+        parent.rmdir()
+
+
+def test_lengths_of_time(engine: Engine, busybox_rootfs: Path) -> None:
+    box = make(engine, busybox_rootfs, "trap 'exit 5' TERM; echo ready; while :; do sleep 1; done")
+    box.start()
+    for wrong in (-1, float("nan"), float("inf"), "x"):
+        for call in (box.stop, box.wait, box.restart):
+            with pytest.raises(InvalidArgument):
+                call(timeout=wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgument):
+            box.wait_status(Status.EXITED, timeout=wrong)  # type: ignore[arg-type]
+    assert box.status is Status.RUNNING
+    box.remove(force=True)

@@ -114,8 +114,9 @@ def test_the_others_live_on(engine: Engine, busybox_rootfs: Path) -> None:
 def test_damaged_while_running_with_all_its_own(engine: Engine, busybox_rootfs: Path) -> None:
     """An overlay, and a cgroup parent that only the record knew."""
     box = started(
-        engine, busybox_rootfs, SLEEP, name="box", overlay=True, cgroup_parent="/longshore/deep"
-    )
+        engine, busybox_rootfs, SLEEP, name="box", overlay=True, cgroup_parent="/longshore/deep",
+        cgroup_manager="cgroupfs",
+    )  # fmt: skip
     record_of(engine, box).write_bytes(b"?")
     box.remove(force=True)
     assert Cgroup(detect(), "/longshore/deep").remove()  # a parent that was asked for stays

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from hostlife import REFUSES, SLEEP, TRAPS, kill_init, make, printed, ready, started
+from hostlife import (
+    REFUSES,
+    SLEEP,
+    TRAPS,
+    asleep,
+    eventually,
+    kill_init,
+    make,
+    printed,
+    ready,
+    started,
+)
 from longshore import Engine
 from longshore.errors import (
     InvalidArgument,
@@ -204,17 +215,11 @@ def test_wait_conditions(engine: Engine, busybox_rootfs: Path) -> None:
         with pytest.raises(OperationTimeout):
             box.wait(0.1, condition=condition)
     waiter: list[ExitInfo] = []
-    begun = threading.Event()
-
-    def wait() -> None:
-        begun.set()
-        waiter.append(box.wait(30, condition="next_exit"))
-
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(
+        target=lambda: waiter.append(box.wait(30, condition="next_exit")),
+    )
     thread.start()
-    begun.wait()
-    with pytest.raises(OperationTimeout):
-        box.wait(0.2, condition="next_exit")  # by now the thread has looked, too
+    eventually(lambda: asleep(thread))
     box.start()
     thread.join()
     assert [info.code for info in waiter] == [3]

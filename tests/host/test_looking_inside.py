@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from hostkit import Cli
 from hostlife import SLEEP, eventually, make, started
-from longshore import Engine, Status, WrongState
+from longshore import Container, Engine, Status, WrongState
 
 FILLS = """
 import sys, time
@@ -180,3 +181,30 @@ def test_stats_go_on_until_the_container_has_ended(cli: Cli, busybox_rootfs: Pat
     rest, _ = watching.communicate(timeout=20)
     assert set(rest.split()) <= {"box"}
     assert watching.returncode == 0
+
+
+def _stats_of(engine: Engine, rootfs: Path, count: int) -> float:
+    """Start so many, measure all of them, and return the seconds of the best of three times."""
+    boxes = [make(engine, rootfs, SLEEP) for _ in range(count)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(Container.start, boxes))
+        took = []
+        for _ in range(3):
+            before = time.perf_counter()
+            seen = engine.stats()
+            took.append(time.perf_counter() - before)
+            assert {one.id for one in seen} == {box.id for box in boxes}
+            assert all(one.cpu is not None for one in seen)
+        list(pool.map(lambda box: box.remove(force=True), boxes))
+    return min(took)
+
+
+def test_stats_1000(engine: Engine, busybox_rootfs: Path) -> None:
+    """All that run, in one call that takes no lock; a thousand of them in `make soak`."""
+    _stats_of(engine, busybox_rootfs, 10)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_stats_1000_whole(engine: Engine, busybox_rootfs: Path) -> None:
+    assert _stats_of(engine, busybox_rootfs, 1000) < 1.0

@@ -19,8 +19,10 @@ from longshore import Container, Engine
 SIZE = 5_000_000
 PRINTS = f"yes 0123456789 | head -c {SIZE}; exit 3"
 FOR_EVER = "yes 0123456789"
-PATIENCE = 2.0  # seconds by which a reader may seem to delay something on a busy machine
+PATIENCE = 2.0  # seconds by which a reader may seem to delay something
+TRIES = 5  # of which one shows that: on a busy machine others come between
 
+BLOCKS = ("blocking", "exit")
 # How one is attached that never reads. Without a log a blocking one holds up what is printed, and
 # is asked only to hold up nothing else.
 READERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -45,20 +47,26 @@ def timed(box: Container, script: str) -> tuple[float, float]:
     return ended - began, time.monotonic() - ended
 
 
-@pytest.mark.parametrize("kind", READERS)
-@pytest.mark.parametrize("script", [PRINTS, FOR_EVER], ids=["exit", "stop"])
-def test_nothing_is_delayed(engine: Engine, busybox_rootfs: Path, kind: str, script: str) -> None:
-    if (kind, script) == ("blocking", PRINTS):
-        return  # it waits for its reader: that is what was asked for
+# But for what a blocking one waits for: see `test_a_blocking_reader_is_waited_for`.
+CASES = [(kind, how) for kind in READERS for how in ("exit", "stop") if (kind, how) != BLOCKS]
+
+
+@pytest.mark.parametrize(("kind", "end"), CASES)
+def test_nothing_is_delayed(engine: Engine, busybox_rootfs: Path, kind: str, end: str) -> None:
     options, how = READERS[kind]
-    box = make(engine, busybox_rootfs, script, **options)
-    box.start()
-    alone = timed(box, script)
-    box = make(engine, busybox_rootfs, script, **options)
-    with box.attach(start=True, **how):
-        watched = timed(box, script)
-    for with_reader, without in zip(watched, alone, strict=True):
-        assert with_reader < without + PATIENCE
+    script = {"exit": PRINTS, "stop": FOR_EVER}[end]
+    delays = []
+    for _ in range(TRIES):
+        box = make(engine, busybox_rootfs, script, **options)
+        box.start()
+        alone = timed(box, script)
+        box = make(engine, busybox_rootfs, script, **options)
+        with box.attach(start=True, **how):
+            watched = timed(box, script)
+        delays.append([w - a for w, a in zip(watched, alone, strict=True)])
+        if max(delays[-1]) < PATIENCE:
+            return
+    pytest.fail(f"seconds by which the end and the removal were delayed: {delays}")
 
 
 def test_what_was_dropped_is_counted(engine: Engine, busybox_rootfs: Path) -> None:
@@ -130,8 +138,15 @@ def test_an_observer_that_is_stopped(
     box = make(engine, busybox_rootfs, script, interactive=True, name="box")
     with box.attach(start=True, stdin=True) as owner:
         ready(box)
-        with unread(dirs, runtime, *words) as observer:
-            time.sleep(0.3)
+        with (
+            engine.events(actions=["attach"]) as events,
+            unread(dirs, runtime, *words) as observer,
+        ):
+            assert observer.stdout is not None
+            if words[0] == "attach":
+                next(events)
+            else:
+                assert observer.stdout.readline() == b"ready\n"
             observer.send_signal(signal.SIGSTOP)
             owner.write(b"go\n")
             assert box.wait(60).code == 3

@@ -17,7 +17,12 @@ import pytest
 
 from hostlife import SLEEP, eventually, started
 from longshore import Container, Engine, Process
-from longshore.errors import InvalidArgument, OperationTimeout, ProgramNotFound
+from longshore.errors import (
+    ContainerFailed,
+    InvalidArgument,
+    OperationTimeout,
+    ProgramNotFound,
+)
 from longshore.models import ExitReason
 
 BOTH = "echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; exit 3"
@@ -104,11 +109,13 @@ def test_popen_matrix_of_large_streams(box: Container) -> None:
 
 
 def test_communicate_again_after_a_timeout(box: Container) -> None:
-    with box.popen(["sh", "-c", "echo one; sleep 0.6; echo two; cat"], stdin=True) as process:
+    script = "echo one; until [ -e /go ]; do sleep 0.05; done; echo two; cat"
+    with box.popen(["sh", "-c", script], stdin=True) as process:
         with pytest.raises(OperationTimeout, match=r"sh has not ended within 0\.2 s"):
             process.communicate(b"in", timeout=0.2)
         with pytest.raises(InvalidArgument, match="given before"):
             process.communicate(b"again")
+        box.exec(["touch", "/go"])
         assert process.communicate() == (b"one\ntwo\nin", b"")
         assert process.communicate() == (b"one\ntwo\nin", b"")
 
@@ -150,17 +157,19 @@ def test_descriptors_of_the_caller(box: Container, tmp_path: Path, runtime: str)
 
 
 def test_wait_and_poll(box: Container) -> None:
-    with box.popen(["sh", "-c", "sleep 0.5; exit 7"]) as process:
+    with box.popen(["sh", "-c", "read go; exit 7"], stdin=True) as process:
+        assert process.stdin is not None
         assert process.poll() is None
         assert process.returncode is None and process.exit is None
         with pytest.raises(OperationTimeout, match=r"not ended within 0\.1 s"):
             process.wait(0.1)
         with pytest.raises(TimeoutError):
             process.wait(0)
+        process.stdin.write(b"go\n")
         info = process.wait(20)
         assert info.code == process.returncode == 7
         assert process.poll() is process.wait() is process.exit is info
-    assert process.args == ("sh", "-c", "sleep 0.5; exit 7")
+    assert process.args == ("sh", "-c", "read go; exit 7")
     assert repr(process) == "<Process 'sh' code 7>"
 
 
@@ -175,23 +184,27 @@ def test_timeouts_change_nothing(box: Container) -> None:
 
 
 def test_select_tells_the_end(box: Container) -> None:
-    with box.popen(["sleep", "0.3"]) as process:
+    with box.popen(["cat"], stdin=True) as process:
+        assert process.stdin is not None
         poller = select.poll()
         poller.register(process, select.POLLIN)
         assert poller.poll(0) == []
+        process.stdin.close()
         assert poller.poll(20_000)
         info = process.poll()
         assert info is not None and info.ok
 
 
 def test_many_waiters_of_one_process(box: Container) -> None:
-    with box.popen(["sh", "-c", "sleep 0.3; exit 9"]) as process:
+    with box.popen(["sh", "-c", "read go; exit 9"], stdin=True) as process:
+        assert process.stdin is not None
         found: list[int] = []
         threads = [
             threading.Thread(target=lambda: found.append(process.wait(20).code)) for _ in range(8)
         ]
         for thread in threads:
             thread.start()
+        process.stdin.write(b"go\n")
         for thread in threads:
             thread.join()
         assert found == [9] * 8
@@ -377,3 +390,45 @@ def test_it_is_as_subprocess_has_it(box: Container) -> None:
     assert known <= set(dir(Process))
     with subprocess.Popen(["true"]) as real:
         assert known <= set(dir(real))
+
+
+@pytest.mark.parametrize("before", ["wait", "poll"])
+@pytest.mark.parametrize("detach", [False, True])
+def test_popen_matrix_communicate_after_the_end(box: Container, before: str, detach: bool) -> None:
+    with box.popen(["sh", "-c", "echo x; echo y >&2"], detach=detach) as process:
+        if before == "wait":
+            assert process.wait(30).ok
+        else:
+            eventually(lambda: process.poll() is not None)
+        assert process.communicate() == (b"x\n", b"y\n")
+        assert process.communicate() == (b"x\n", b"y\n")
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_popen_matrix_terminate_is_for_the_program_alone(box: Container, detach: bool) -> None:
+    script = "setsid sleep 4711 >/dev/null 2>&1 & echo x; exec sleep 1000"
+    with box.popen(["sh", "-c", script], detach=detach) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"x\n"
+        eventually(lambda: any("1000" in p.command and p.pid != 1 for p in box.top()))
+        process.terminate()
+        out, _ = None, process.stdout.read()
+        assert process.poll() is not None or process.wait(30)
+        assert process.returncode == 143
+        assert out is None
+    assert any("4711" in p.command for p in box.top())
+
+
+def test_popen_matrix_exec_on_a_terminal(box: Container) -> None:
+    found = box.exec(["sh", "-c", "test -t 0 && test -t 1 && stty size"], tty=True,
+                     console_size=(31, 73))  # fmt: skip
+    assert (found.stdout, found.stderr, found.exit.code) == (b"31 73\r\n", b"", 0)
+    late = box.exec(["sh", "-c", "echo so far; sleep 1000"], tty=True, timeout=3)
+    assert late.exit.reason is ExitReason.TIMEOUT
+    assert late.stdout in (b"so far\r\n", b"")  # on a busy host it may not have come so far
+    short = box.exec(["echo", "123456"], tty=True, max_output=3)
+    assert (short.stdout, short.stdout_dropped) == (b"123", 5)
+    with pytest.raises(ContainerFailed) as caught:
+        box.exec(["sh", "-c", "echo no; exit 3"], tty=True, check=True)
+    assert (caught.value.stdout, caught.value.returncode) == (b"no\r\n", 3)
+    assert [p.pid for p in box.top()] == [1]

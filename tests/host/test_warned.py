@@ -10,7 +10,7 @@ import pytest
 import hostkit
 from hostlife import SLEEP, started
 from longshore import Engine
-from longshore.cgroup.placement import Placement
+from longshore.cgroup.placement import Cgroupfs
 
 
 def _argv(pid: int | None) -> list[str]:
@@ -23,8 +23,8 @@ def test_conmon_without_its_cgroup(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(Placement, "place_monitor", lambda *_: "Device or resource busy")
-    box = started(engine, busybox_rootfs, "exit 3", name="box")
+    monkeypatch.setattr(Cgroupfs, "place_monitor", lambda *_: "Device or resource busy")
+    box = started(engine, busybox_rootfs, "exit 3", name="box", cgroup_manager="cgroupfs")
     assert box.wait(30).code == 3
     box.remove(force=True)
     (record,) = caplog.records
@@ -70,19 +70,33 @@ def test_details_are_not_in_an_error(
     box.remove()
 
 
-def test_the_command_line_warns_in_one_line(
+def test_the_command_line_warns_in_one_line(cli: hostkit.Cli, busybox_rootfs: Path) -> None:
+    run = ("run", "--rm", "-it", "--rootfs", str(busybox_rootfs), "echo", "hi")
+    done = cli(*run)
+    assert done.stdout.strip() == "hi"
+    (line,) = done.stderr.splitlines()
+    assert line == "longshore: warning: --tty and --interactive: standard input is no terminal"
+    assert cli("--log-level", "error", *run).stderr == ""
+
+
+def test_systemd_without_a_bus_is_an_error(
     cli: hostkit.Cli, busybox_rootfs: Path, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Asked for and not there: nothing is made, and what to try is said."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={short_tmp}/no-bus")
+    create = ("create", "--name", "box", "--rootfs", str(busybox_rootfs), "true")
+    done = cli("--cgroup-manager", "systemd", *create, code=125)
+    assert "the systemd cgroup manager needs D-Bus" in done.stderr
+    assert f"{short_tmp}/no-bus: No such file or directory" in done.stderr
+    assert "--cgroup-manager cgroupfs" in done.stderr
     conf = short_tmp / "containers.conf"
     conf.write_text('[engine]\ncgroup_manager = "systemd"\n')
     monkeypatch.setenv("CONTAINERS_CONF", str(conf))
-    run = ("run", "--rm", "--rootfs", str(busybox_rootfs), "echo", "hi")
-    done = cli(*run)
-    assert done.stdout == "hi\n"
-    (line,) = done.stderr.splitlines()
-    assert line.startswith('longshore: warning: containers.conf says cgroup_manager = "systemd"')
-    assert cli("--log-level", "error", *run).stderr == ""
-    assert cli("--cgroup-manager", "cgroupfs", *run).stderr == ""
-    assert cli("ps").stderr == ""  # it makes no cgroup
-    conf.write_text('[engine]\ncgroup_manager = "cgroupfs"\n')
-    assert cli(*run).stderr == ""
+    assert cli(*create, code=125).stderr == done.stderr
+    assert cli("ps", "-a", "-q").stdout == ""
+    cli("--cgroup-manager", "cgroupfs", *create)
+    conf.write_text("")
+    assert cli("inspect", "--format", "{{.HostConfig.CgroupManager}}", "box").stdout == "cgroupfs\n"
+    cli("start", "box")
+    cli("wait", "box")
+    cli("rm", "box")

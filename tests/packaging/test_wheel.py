@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+import hostkit
 from hostkit import ROOT
 
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
@@ -66,6 +68,36 @@ def works(longshore: Path, python: Path) -> None:
     assert shown.startswith("longshore.")
     place = run(python, "-c", "import longshore; print(longshore.__file__)").strip()
     assert not place.startswith(str(ROOT))
+    runs(longshore, python)
+
+
+def runs(longshore: Path, python: Path) -> None:
+    """What was installed runs containers, where that can be tried."""
+    if not hostkit.on_test_host():
+        return
+    host = hostkit.Host()
+    with tempfile.TemporaryDirectory(prefix="ls", dir="/tmp") as place:
+        rootfs = hostkit.make_busybox_rootfs(Path(place, "rootfs"))
+        where = ("--root", f"{place}/root", "--runroot", f"{place}/run")
+        where += ("--runtime", hostkit.working_runtimes()[0])
+        command = (longshore, *where)
+        script = "echo I am $$; exec sleep 1000"
+        assert run(*command, "run", "--rm", "--rootfs", f"{rootfs}:O", "echo", "hi") == "hi\n"
+        run(*command, "run", "-d", "--name", "box", "--rootfs", rootfs, "sh", "-c", script)
+        assert run(*command, "exec", "box", "cat", "/proc/1/comm") == "sleep\n"
+        assert run(*command, "logs", "box") == "I am 1\n"
+        code = (
+            f"from longshore import Engine; box = Engine(root={place + '/root'!r}, "
+            f"run_root={place + '/run'!r}).get('box'); print(box.stop(timeout=0).code); "
+            "box.start()"
+        )
+        assert run(python, "-W", "error", "-c", code) == "137\n"
+        # nobody stays with it: its end is seen to by what conmon runs, of this installation
+        brief = run(*command, "run", "-d", "--rm", "--rootfs", rootfs, "true").strip()
+        run(*command, "wait", "--condition", "removed", brief)
+        run(*command, "rm", "--force", "box")
+        assert run(*command, "ps", "--all", "--quiet") == ""
+    assert not host.left_after(hostkit.PATIENCE)
 
 
 def test_pip_into_a_bare_environment(wheel: Path, tmp_path: Path) -> None:

@@ -181,6 +181,25 @@ def test_asyncio_is_imported_by_aio_alone() -> None:
     assert not wrong
 
 
+def test_dbus_belongs_to_the_systemd_manager() -> None:
+    """jeepney has one door, and that is opened where it is used, never on a path of cgroupfs."""
+    inner = {"longshore.cgroup.bus", "longshore.cgroup.systemd"}
+    wrong = []
+    for path in MODULES:
+        tree, package = parsed(path)
+        only_types = type_only(tree)
+        at_import = {n.lineno for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))}
+        for dotted, line in imports(tree, package):
+            if line in only_types:
+                continue
+            if dotted.split(".")[0] == "jeepney" and name(path) != "cgroup/bus.py":
+                wrong.append(f"{name(path)}:{line}: {dotted}")
+            parts = {dotted, dotted.rpartition(".")[0]}
+            if line in at_import and parts & inner:
+                wrong.append(f"{name(path)}:{line}: {dotted} at import")
+    assert not wrong, "\n".join(wrong)
+
+
 # --- what a start costs: counted, because times differ ----------------------------------------
 
 
@@ -210,8 +229,8 @@ def test_import_is_nearly_free() -> None:
 # Each of these costs milliseconds, at every start of the command.
 HEAVY = {
     "argparse", "asyncio", "ctypes", "dataclasses", "datetime", "importlib.metadata", "inspect",
-    "logging", "pathlib", "random", "shutil", "socket", "tempfile", "tomllib", "typing", "urllib",
-    "uuid",
+    "jeepney", "logging", "pathlib", "random", "shutil", "socket", "tempfile", "tomllib", "typing",
+    "urllib", "uuid",
 }  # fmt: skip
 
 

@@ -173,8 +173,12 @@ no_pivot_root = true
 enable_port_reservation = false
 stop_timeout = 7
 unknown = "is fine"
+hooks_dir = ["/h", "/i"]
+cdi_spec_dirs = ["/c"]
 [engine.runtimes]
 crun = ["/x/crun", "/y/crun"]
+[engine.runtimes_flags]
+crun = ["debug", "x=y"]
 [containers]
 log_size_max = 1000
 log_driver = "k8s-file"
@@ -195,6 +199,9 @@ default_network = "x"
         run_root=settings.run_root,
         runtime="crun",
         runtimes={"crun": ["/x/crun", "/y/crun"]},  # type: ignore[dict-item]
+        runtimes_flags={"crun": ["debug", "x=y"]},  # type: ignore[dict-item]
+        hooks_dirs=("/h", "/i"),
+        cdi_spec_dirs=("/c",),
         conmon_paths=("/a/conmon", "/b/conmon"),
         conmon_env=("A=1",),
         cgroup_manager="systemd",
@@ -257,6 +264,9 @@ def test_tables_of_runtimes_are_joined(home: Home) -> None:
         ("[engine]\nstop_timeout = 1.5", "[engine] stop_timeout = 1.5", "a whole number"),
         ("[engine]\nruntimes = 'x'", "[engine] runtimes = 'x'", "a table"),
         ("[engine.runtimes]\ncrun = 'x'", "[engine] runtimes = {'crun': 'x'}", "a list of strings"),
+        ("[engine]\nhooks_dir = ['x']", "[engine] hooks_dir = ['x']", "not an absolute path"),
+        ("[engine]\ncdi_spec_dirs = ['x']", "cdi_spec_dirs = ['x']", "not an absolute path"),
+        ("[engine.runtimes_flags]\ncrun = ['--x']", "runtimes_flags", "begins with '-'"),
         ("[engine]\ncgroup_manager = 'runit'", "cgroup_manager = 'runit'", "manager 'runit'"),
         ("[containers]\npids_limit = 'many'", "pids_limit = 'many'", "a whole number"),
     ],

@@ -13,6 +13,7 @@ from longshore.errors import (
     Busy,
     CommandFailed,
     ContainerFailed,
+    HasDependents,
     HostUnsupported,
     InvalidArgument,
     LongshoreError,
@@ -40,6 +41,7 @@ COMMAND = {
 SAMPLES: list[tuple[LongshoreError, dict[str, Any]]] = [
     (WrongState("box", "pause", "exited", ["running"]),
      {"subject": "box", "op": "pause", "actual": "exited", "permitted": ("running",)}),
+    (HasDependents("box", ["a", "b"]), {"subject": "box", "dependents": ("a", "b")}),
     (HostUnsupported("overlay is needed", "Linux 3.1"),
      {"requirement": "overlay is needed", "found": "Linux 3.1"}),
     (Busy("box", "process 7 (stop)", "noon"),
@@ -140,7 +142,7 @@ def test_some_hints_are_always_there() -> None:
 
 def test_what_a_wrong_state_says() -> None:
     assert str(WrongState("box", "stop", "damaged", ["running", "paused"])) == (
-        "cannot stop container box: it is damaged, and stop needs it to be running or paused"
+        "cannot stop container box: it is damaged, and has to be running or paused"
     )
 
 

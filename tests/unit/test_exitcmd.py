@@ -23,8 +23,8 @@ PACKAGE = str(Path(longshore.__file__).parent.parent)
 
 def test_the_command_line() -> None:
     assert command(
-        python="/py", root="/root dir", run_root="/run", run_dir="/run/containers/x",
-        container_id=ID,
+        python="/py", import_path=PACKAGE, root="/root dir", run_root="/run",
+        run_dir="/run/containers/x", container_id=ID,
     ) == (
         "/bin/sh", "-c", exitcmd._SCRIPT.format(patience=30), "longshore-exit",
         "/run/containers/x", "/py", PACKAGE, "/root dir", "/run", ID,
@@ -44,8 +44,8 @@ class Shell:
         python.write_text(f'#!/bin/sh\nfor word in "$@"; do echo "$word"; done > "{self.note}"\n')
         python.chmod(0o755)
         self.argv = command(
-            python=str(python), root="-root", run_root="/run; false", run_dir=str(self.run_dir),
-            container_id=ID,
+            python=str(python), import_path=PACKAGE, root="-root", run_root="/run; false",
+            run_dir=str(self.run_dir), container_id=ID,
         )  # fmt: skip
 
     def start(self, path: str | None = None) -> subprocess.Popen[bytes]:

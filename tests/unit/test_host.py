@@ -9,14 +9,18 @@ import pytest
 
 from longshore import __version__
 from longshore.config import Settings
-from longshore.engine import context, host, machinery
+from longshore.engine import checkup, context, host, machinery, trial
 from longshore.engine.host import Finding, doctor, info, version
 from longshore.engine.machinery import Machinery, find_program
-from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
+from longshore.errors import InvalidArgument, LongshoreError
 from longshore.linux import cgroups
 from longshore.linux.cgroups import Hierarchy
 
 V1 = ("memory", "pids", "cpu", "cpuset", "blkio")
+
+
+NOT_FOUND = "executable file `/longshore-doctor` not found"
+CONMON = "conmon version 2.1.6\\ncommit: x\\n --full-attach --api-version --replace-listen-pid\\n"
 
 
 class Bare:
@@ -28,11 +32,16 @@ class Bare:
         self.bin.mkdir()
         self.layout = cgroups.Layout(())
 
-    def install(self, name: str, words: str = "", code: int = 0) -> str:
+    def install(self, name: str, words: str = "", code: int = 0, script: str = "") -> str:
         program = self.bin / name
-        program.write_text(f"#!/bin/sh\nprintf '{words}'\nexit {code}\n")
+        program.write_text(f"#!/bin/sh\n{script}\nprintf '{words}'\nexit {code}\n")
         program.chmod(0o755)
         return str(program)
+
+    def runtime(self, name: str, version: str, says: str = NOT_FOUND) -> str:
+        """Install a runtime that ends with these words, whatever it is to run."""
+        script = f"case $* in *version) printf '{version}';; *' run '*) echo '{says}' >&2; exit 1;;"
+        return self.install(name, script=f"{script} *features) exit 1;; esac")
 
     def mount(self, *, v1: tuple[str, ...] = (), v2: str | None = None) -> None:
         top = self.top / "cgroup"
@@ -61,7 +70,9 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bare:
     monkeypatch.setenv("PATH", f"{made.bin}:/no/such")
     for name in ("_PLACES", "_CONMON_PLACES"):
         monkeypatch.setattr(machinery, name, ())
-    monkeypatch.setattr(host, "find_program", lambda name, places=(): find_program(name))
+    for module in (host, checkup):
+        monkeypatch.setattr(module, "find_program", lambda name, places=(): find_program(name))
+    monkeypatch.setattr(trial, "can_try", lambda: True)
     monkeypatch.setattr(context, "PROFILE_PATHS", (str(tmp_path / "seccomp.json"),))
     return made
 
@@ -79,8 +90,8 @@ def test_a_host_with_nothing(bare: Bare) -> None:
 
 
 def test_a_host_with_everything(bare: Bare) -> None:
-    bare.install("conmon", "conmon version 2.1.6\\ncommit: x\\n")
-    bare.install("crun", "crun version 1.8.1\\nmore\\n")
+    bare.install("conmon", CONMON)
+    bare.runtime("crun", "crun version 1.8.1\\nmore\\n")
     bare.install("flock")
     bare.install("catatonit")
     (bare.top / "seccomp.json").touch()
@@ -104,12 +115,13 @@ def test_a_hint_is_this_hosts_command(bare: Bare, program: str, line: str) -> No
 
 
 def test_crun_on_a_hybrid_host(bare: Bare) -> None:
-    bare.install("crun", "crun version 1.8.1\\n")
+    bare.runtime("crun", "crun version 1.8.1\\n", says="cgroups in hybrid mode not supported")
     bare.mount(v1=V1, v2="")
     found = bare.findings()
     assert not found["runtime crun"].ok
+    assert found["runtime crun"].limits[0].why == "cgroups in hybrid mode not supported"
     assert "runc" in found["runtime"].hint
-    bare.install("runc", "runc version 1.1.5\\n")
+    bare.runtime("runc", "runc version 1.1.5\\n")
     found = bare.findings()
     assert found["runtime runc"].ok
     assert "runtime" not in found
@@ -222,7 +234,103 @@ def test_what_is_missing_is_said_with_what_mends_it(bare: Bare) -> None:
 def test_cgroup_managers(bare: Bare) -> None:
     settings = bare.machinery().settings
     assert Machinery(settings, cgroup_manager="cgroupfs").cgroup_manager == "cgroupfs"
-    with pytest.raises(HostUnsupported):
-        Machinery(settings, cgroup_manager="systemd")
+    assert Machinery(settings, cgroup_manager="systemd").cgroup_manager == "systemd"
+    written = settings.replace(cgroup_manager="systemd")
+    assert Machinery(written).cgroup_manager == "systemd"
+    assert Machinery(written, cgroup_manager="cgroupfs").cgroup_manager == "cgroupfs"
     with pytest.raises(InvalidArgument, match="'runit'"):
         Machinery(settings, cgroup_manager="runit")
+
+
+# --- doctor: what others' programs can do ----------------------------------------------------
+
+
+def test_a_runtime_is_tried_out(bare: Bare) -> None:
+    bare.mount(v2="memory pids\n")
+    bare.runtime("crun", "crun version 9\\n+SECCOMP +CRIU\\n", says="the moon is full")
+    found = bare.findings()["runtime crun"]
+    assert (found.ok, found.essential) == (False, True)
+    assert (found.limits[0].what, found.limits[0].why) == ("containers", "the moon is full")
+    assert found.hint
+    # one that is not the default does without being one of the things that are needed
+    bare.runtime("runc", "runc version 9\\n")
+    assert not bare.findings()["runtime runc"].essential
+    # a program that runs what is not there is none
+    bare.install("crun", "crun version 9\\n")
+    assert not bare.findings()["runtime crun"].ok
+
+
+def test_what_a_runtime_was_built_without_is_named(
+    bare: Bare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare.mount(v2="memory pids\n")
+    monkeypatch.setattr(checkup, "_modules", lambda: ("capability", "apparmor"))
+    bare.install("apt-get")
+    bare.runtime("crun", "crun version 9\\nspec: 1.0.0\\n+SYSTEMD +SELINUX +CAP\\n")
+    found = bare.findings()
+    one = found["runtime crun"]
+    assert one.ok and one.features == ("runtime-spec 1.0.0", "selinux", "systemd")
+    limits = {limit.what: limit for limit in one.limits}
+    assert {"system call filters", "apparmor profiles and labels", "checkpoint and restore"} <= set(
+        limits
+    )
+    assert limits["system call filters"].hint.startswith("apt-get install crun")
+    assert found["security modules"].ok
+
+
+def test_a_runtime_of_another_name(bare: Bare) -> None:
+    bare.mount(v2="memory pids\n")
+    own = bare.runtime("box-maker", "mine 7\\n")
+    made = bare.machinery(
+        runtimes={"mine": (own,), "gone": ("/no/such",)},
+        runtimes_json=("other",),
+        runtimes_kvm=("mine",),
+    )
+    found = {one.name: one for one in doctor(made)}
+    assert found["runtime mine"].found == f"{own}: mine 7"
+    assert "runtime_supports_json" in str(found["runtime mine"].limits)
+    gone = found["runtime gone"]
+    assert (gone.ok, gone.essential) == (False, False) and gone.hint
+    assert made.runtime("mine").global_args("/log") == made.runtime("mine").global_args()
+    assert "--log-format=json" in bare.machinery(runtimes={"mine": (own,)}).runtime(
+        "mine"
+    ).global_args("/log")
+
+
+def test_a_conmon_that_lacks_an_option(bare: Bare) -> None:
+    bare.install("conmon", "conmon version 1.0.0\\n --api-version\\n")
+    found = bare.findings()["conmon"]
+    assert not found.ok
+    assert "without --full-attach --replace-listen-pid" in found.found
+    bare.install("conmon", CONMON + " --log-rotate\\n")
+    found = bare.findings()["conmon"]
+    assert found.ok and found.features == ("rotates logs itself",) and not found.limits
+
+
+def test_criu_is_asked_whether_it_works(bare: Bare) -> None:
+    works = bare.install("criu", script="[ $1 = check ] || echo Version: 4.1")
+    found = bare.findings()["criu"]
+    assert (found.ok, found.found, found.essential) == (True, f"{works} 4.1", False)
+    bare.install(
+        "criu", script="[ $1 = check ] || { echo Version: 3.17; exit; }; echo too old >&2; exit 1"
+    )
+    found = bare.findings()["criu"]
+    assert not found.ok and found.found.endswith("3.17: too old") and found.hint
+
+
+def test_subordinate_ids(bare: Bare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = tmp_path / "subuid", tmp_path / "subgid"
+    monkeypatch.setattr(checkup, "_SUBORDINATE", tuple(map(str, files)))
+    monkeypatch.setattr(checkup.os, "geteuid", lambda: 0)
+    found = checkup.subordinate_ids()
+    assert not found.ok and "tee -a" in found.hint
+    for file in files:
+        file.write_text("# ids\nother:1:5\ncontainers:100000:65536\ncontainers:300000:10\nbad:x\n")
+    found = checkup.subordinate_ids()
+    assert (found.ok, found.found) == (True, "65546 uids and 65546 gids of containers")
+    monkeypatch.setattr(checkup.os, "geteuid", lambda: 12345)
+    found = checkup.subordinate_ids()
+    assert "usermod --add-subuids" in found.hint and found.hint.endswith(" 12345")
+    for file in files:
+        file.write_text("12345:100000:65536\n")
+    assert checkup.subordinate_ids().hint.startswith("install ")  # newuidmap

@@ -11,9 +11,6 @@ import pytest
 
 from hostkit import ROOT
 from longshore import _log
-from longshore.config import Settings
-from longshore.engine import machinery
-from longshore.engine.machinery import Machinery
 
 
 class Ear:
@@ -90,36 +87,3 @@ def test_silence_imports_nothing() -> None:
         "print('logging' in sys.modules)"
     )
     assert done.stdout == "False\nFalse\n"
-
-
-# --- what is warned of --------------------------------------------------------------------------
-
-WRITTEN = Settings(root="/r", run_root="/s", cgroup_manager="systemd")
-
-
-def test_a_cgroup_manager_that_is_not_there_is_said_once(
-    ear: Ear, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machinery, "_warned", set())
-    for _ in range(2):
-        Machinery(WRITTEN).warn_of_settings()
-        Machinery(WRITTEN).warn_of_settings()
-    assert [message[:44] for _, message in ear.heard] == [
-        'containers.conf says cgroup_manager = "syste'
-    ]
-
-
-@pytest.mark.parametrize(
-    ("settings", "asked"),
-    [
-        (WRITTEN, "cgroupfs"),
-        (WRITTEN.replace(cgroup_manager="cgroupfs"), None),
-        (WRITTEN.replace(cgroup_manager=""), None),
-    ],
-)
-def test_a_cgroup_manager_that_is_followed(
-    settings: Settings, asked: str | None, ear: Ear, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machinery, "_warned", set())
-    Machinery(settings, cgroup_manager=asked).warn_of_settings()
-    assert not ear.heard

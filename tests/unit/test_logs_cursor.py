@@ -43,7 +43,7 @@ class Log:
     def rotate(self, keep: int = 99) -> None:
         rotation.move_aside(str(self.path))
         self.path.touch()
-        rotation.throw_away(str(self.path), keep)
+        rotation.throw_away(str(self.path), keep + 1)
 
     def read(self, **options: object) -> list[LogRecord]:
         return [*read_log(str(self.path), **options)]  # type: ignore[arg-type]

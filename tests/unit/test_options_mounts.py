@@ -198,8 +198,3 @@ def test_devices(spec: str, target: str, permissions: str) -> None:
 def test_devices_that_make_no_sense(spec: str) -> None:
     with pytest.raises(InvalidArgument, match="devices"):
         mounts.parse_device(spec)
-
-
-def test_cdi_devices_are_to_come() -> None:
-    with pytest.raises(HostUnsupported, match="CDI"):
-        mounts.parse_device("vendor.example/gpu=0")

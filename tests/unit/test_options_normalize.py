@@ -278,6 +278,37 @@ def test_a_bad_name() -> None:
         normalize(None, ["true"], {"rootfs": "/"}, name="-x")
 
 
+def test_the_hosts_own_root_is_no_containers(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/")
+    for rootfs in ("/", str(tmp_path / "link")):
+        with pytest.raises(InvalidArgument, match="own root") as caught:
+            config(tmp_path, rootfs=rootfs)
+        assert "/:O" in str(caught.value.hint)
+        assert config(tmp_path, rootfs=rootfs, overlay=True).rootfs == "/"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words", "hint"),
+    [
+        ("labels", [""], "labels: '' has no name", "NAME=VALUE"),
+        ("labels", ["=x"], "labels: '=x' has no name", "NAME=VALUE"),
+        ("annotations", {"": "x"}, "annotations: '=x' has no name", "NAME=VALUE"),
+        ("devices", [""], "devices: ''", None),
+        ("env", ["A b=c"], "env: 'A b' is not a variable's name", "white space"),
+        ("env", {"A\t": "c"}, "is not a variable's name", "white space"),
+        ("volumes", {"/tmp": "/mnt"}, "is a mapping; a list is meant", "volumes=['/tmp:/mnt']"),
+        ("cap_add", {"chown": True}, "is a mapping; a list is meant", "cap_add="),
+    ],
+)
+def test_words_for_slips(
+    tmp_path: Path, option: str, value: Any, words: str, hint: str | None
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        config(tmp_path, **{option: value})
+    assert words in str(caught.value)
+    assert hint is None or hint in str(caught.value.hint)
+
+
 def test_a_misspelt_option_gets_a_hint(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument) as caught:
         config(tmp_path, memroy="64m")

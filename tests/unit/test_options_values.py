@@ -220,7 +220,7 @@ def test_env_values_have_no_newline(pair: tuple[str, str | None]) -> None:
     assert caught.value.hint and "file" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["", "A=B", "A\n", "A\0", "\ud800"])
+@pytest.mark.parametrize("name", ["", "A=B", "A\n", "A b", " ", "A\0", "\ud800"])
 def test_env_names(name: str) -> None:
     with pytest.raises(InvalidArgument):
         parse.parse_env([(name, "x")], "env", {})

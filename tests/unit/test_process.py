@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +110,11 @@ def ways() -> Iterator[list[Local]]:
             way.close()
 
 
+def until(path: Path) -> str:
+    """Return a script that waits for a file: nobody has to be as fast as a `sleep`."""
+    return f"until [ -e {path} ]; do sleep 0.01; done"
+
+
 def process(script: str, ways: list[Local], **options: Any) -> Process[Any]:
     ends = {key: options.pop(key) for key in ("stdin", "merged") if key in options}
     way = Local(script, **ends)
@@ -175,20 +182,28 @@ def test_capture_of_what_closes_its_streams() -> None:
 
 
 def test_capture_does_not_wait_for_others() -> None:
-    began = time.monotonic()
-    capture = captured("(sleep 1; echo late) & head -c 200000 /dev/zero; echo end >&2")
-    assert time.monotonic() - began < 0.9
-    assert len(capture.stdout.data) == 200000
-    assert capture.stderr.data == b"end\n"
+    way = Local("(sleep 1000; echo late) & head -c 200000 /dev/zero; echo end >&2")
+    try:
+        capture = Capture(way)
+        assert capture.run(time.monotonic() + 60)
+        assert len(capture.stdout.data) == 200000
+        assert capture.stderr.data == b"end\n"
+    finally:
+        os.killpg(way.child.pid, signal.SIGKILL)
+        way.exit()
+        way.close()
 
 
-def test_capture_goes_on_after_its_deadline(ways: list[Local]) -> None:
-    way = Local("echo one; sleep 0.3; echo two; cat", stdin=True)
+def test_capture_goes_on_after_its_deadline(ways: list[Local], tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    way = Local(f"echo one; {until(go)}; echo two; cat", stdin=True)
     ways.append(way)
     capture = Capture(way, b"in")
-    assert not capture.run(time.monotonic() + 0.1)
+    while not capture.stdout.data:
+        assert not capture.run(time.monotonic() + 0.1)
     assert capture.stdout.data == b"one\n"
     assert not capture.run(time.monotonic())
+    go.touch()
     assert capture.run()
     assert capture.stdout.data == b"one\ntwo\nin"
 
@@ -213,17 +228,20 @@ def test_a_runtime_that_waits_for_others_is_freed(
 ) -> None:
     """The child stands for the runtime, ``program`` for the program that it has run."""
     monkeypatch.setattr(capture_module, "_QUIET", 0.05)
-    way = Local("echo all of it; sleep 60")
+    way = Local("echo all of it; sleep 1000")
     ways.append(way)
-    program = subprocess.Popen(["sleep", "0.3"])
-    way.program = lambda: os.pidfd_open(program.pid)
-    began = time.monotonic()
-    capture = Capture(way)
-    assert capture.run()
-    assert 0.3 < time.monotonic() - began < 5
+    with subprocess.Popen(["sleep", "1000"]) as program:
+        way.program = lambda: os.pidfd_open(program.pid)
+        capture = Capture(way)
+        while not capture.stdout.data:
+            assert not capture.run(time.monotonic() + 0.1)
+        timer = threading.Timer(0.3, program.kill)
+        timer.start()
+        assert capture.run(time.monotonic() + 60)
+        assert program.poll() is not None, "it is freed when the program has ended"
+        timer.join()
     assert way.freed == 1
     assert capture.stdout.data == b"all of it\n"
-    program.wait()
 
 
 def test_a_program_that_has_ended_before_anybody_looked(
@@ -263,9 +281,10 @@ def test_streams_are_file_objects(ways: list[Local]) -> None:
 
 
 def test_without_a_buffer(ways: list[Local]) -> None:
-    with process("echo one; sleep 0.2; echo two", ways, bufsize=0) as live:
+    with process("echo one; read go; echo two", ways, bufsize=0, stdin=True) as live:
         assert isinstance(live.stdout, io.RawIOBase)
         assert live.stdout.read(100) == b"one\n"
+        live.stdin.write(b"go\n")
         assert live.stdout.read(100) == b"two\n"
         assert live.stdout.read(100) == b""
 
@@ -284,8 +303,10 @@ def test_words_are_looked_at_once_and_only_where_they_can_come(ways: list[Local]
     with process("echo one; echo two", ways) as live:
         assert live.stdout.readlines() == [b"one\n", b"two\n"]
     assert ways[-1].asked == []
-    with process("echo one; sleep 0.1; echo two", ways, merged=True) as live:
-        assert live.stdout.readlines() == [b"one\n", b"two\n"]
+    with process("echo one; read go; echo two", ways, merged=True, stdin=True) as live:
+        assert live.stdout.readline() == b"one\n"
+        live.stdin.write(b"go\n")
+        assert live.stdout.readlines() == [b"two\n"]
     assert ways[-1].asked == [b"one\n"]
 
 
@@ -314,15 +335,19 @@ def test_leaving_reads_what_nobody_has_read(ways: list[Local]) -> None:
     assert live.returncode == 4
 
 
-def test_leaving_after_an_interrupted_communicate(ways: list[Local]) -> None:
-    with process("sleep 0.3; echo end", ways) as live, pytest.raises(OperationTimeout):
-        live.communicate(timeout=0.05)
+def test_leaving_after_an_interrupted_communicate(ways: list[Local], tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with process(f"{until(go)}; echo end", ways) as live:
+        with pytest.raises(OperationTimeout):
+            live.communicate(timeout=0.05)
+        go.touch()
     assert live.returncode == 0
 
 
 def test_signals_by_name_and_number(ways: list[Local]) -> None:
-    with process("trap 'exit 5' TERM; while :; do sleep 0.01; done", ways) as live:
-        time.sleep(0.1)
+    script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done"
+    with process(script, ways) as live:
+        assert live.stdout.readline() == b"ready\n"
         live.send_signal("CONT")
         live.send_signal(18)
         with pytest.raises(InvalidArgument, match="not a signal"):

@@ -30,7 +30,8 @@ TABLE = {
     "escalate": [R.STOPPED] * 5 + [R.STOP_ESCALATED] + [R.STOPPED] * 4,
     # `kill TERM` was asked for: another signal than that one was not ours
     "kill": [R.EXITED] * 4 + [R.SIGNALED] * 2 + [R.KILLED, R.SIGNALED] + [R.EXITED] * 2,
-    "timeout": [R.TIMEOUT] * 10,
+    # what ended of itself a moment before it was to be killed has ended of itself
+    "timeout": [R.EXITED] * 4 + [R.SIGNALED, R.TIMEOUT] + [R.SIGNALED] * 2 + [R.EXITED] * 2,
 }
 
 

@@ -28,6 +28,8 @@ def _ways(sample: dict[str, Any]) -> dict[str, tuple[str, str]]:
     ways = {"stderr": (sample["stderr"], "")}
     if sample["log"]:
         ways["log"] = ("exit status 1", sample["log"])
+    if "start" in sample:
+        ways["start"] = (sample["start"]["stderr"], sample["start"]["log"])
     if sample["conmon"]:
         ways["conmon"] = (sample["conmon"]["message"], "")
         ways["conmon and log"] = (sample["conmon"]["message"], sample["conmon"]["log"])
@@ -132,12 +134,17 @@ def test_a_log_that_says_nothing_is_not_used(log: str) -> None:
     assert str(explain("runc", "start", "box", "words", log=log)).endswith("box: runc: words")
 
 
-def test_the_first_error_of_a_log_wins() -> None:
+@pytest.mark.parametrize(
+    ("indent", "end"), [(None, "\n"), (2, "\n"), (None, "")], ids=["runc", "crun 1.28", "runsc"]
+)
+def test_the_first_error_of_a_log_wins(indent: int | None, end: str) -> None:
     log = "".join(
-        json.dumps({"level": level, "msg": message}) + "\n"
+        json.dumps({"level": level, "msg": message}, indent=indent) + end
         for level, message in (("warning", "a"), ("error", " first \n"), ("error", "second"))
     )
-    assert str(explain("runc", "start", "box", "words", log=log)).endswith("box: runc: first")
+    for before in ("", "garbage\n", '{"cut\n', "\n"):
+        error = explain("runc", "start", "box", "words", log=before + log)
+        assert str(error).endswith("box: runc: first")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +211,9 @@ def test_the_same_failure_of_an_exec_has_the_same_class_on_every_runtime(case: s
         (1, "exec /bad: exec format error\n", "/bad"),
         (1, "exec /a b: x: no such file or directory\n", "/a b: x"),
         (1, "exec: No such file or directory\n", "/bad"),
+        (255, "exec /bad: exec format error\n", "/bad"),
+        (1, "exec `/a b`: Exec format error\n", "/a b"),
+        (1, "exec `/a`b: Exec format error\n", ""),
         (1, "exec : No such file or directory\n", ""),
         (2, "exec /bad: exec format error\n", ""),
         (0, "exec /bad: exec format error\n", ""),

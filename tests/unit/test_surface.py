@@ -79,9 +79,9 @@ def test_the_library_prints_nothing(tmp_path: Path) -> None:
 import os
 from longshore import Engine, LongshoreError
 engine = Engine(root={str(tmp_path / "root")!r}, run_root={str(tmp_path / "run")!r})
-box = engine.create(rootfs="/", command=["true"], name="box")
+box = engine.create(rootfs="/", overlay=True, command=["true"], name="box")
 for attempt in (lambda: engine.get("no"), lambda: box.pause(), lambda: engine.run(rootfs="/no"),
-                lambda: engine.create(rootfs="/", name="box"), lambda: box.wait(0)):
+                lambda: engine.create(rootfs="/", overlay=True, name="box"), lambda: box.wait(0)):
     try:
         attempt()
     except LongshoreError:

@@ -129,10 +129,17 @@ class Container(Inside):
         await go_on(self._sync.restart, timeout)
 
     async def remove(
-        self, *, force: bool = False, timeout: float | None = None, missing_ok: bool = False
+        self,
+        *,
+        force: bool = False,
+        timeout: float | None = None,
+        missing_ok: bool = False,
+        depend: bool = False,
     ) -> None:
         """Remove it and all its files. Cancelled, it goes on."""
-        await go_on(self._sync.remove, force=force, timeout=timeout, missing_ok=missing_ok)
+        await go_on(
+            self._sync.remove, force=force, timeout=timeout, missing_ok=missing_ok, depend=depend
+        )
 
     async def cleanup(self) -> None:
         """Write its exit down and take away what its run left, as conmon's exit command does."""

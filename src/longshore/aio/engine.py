@@ -41,6 +41,9 @@ class Engine:
         runtime: str | None = None,
         cgroup_manager: str | None = None,
         conmon: str | None = None,
+        runtime_flags: Sequence[str] = (),
+        hooks_dirs: Sequence[str | PathLike[str]] = (),
+        cdi_spec_dirs: Sequence[str | PathLike[str]] = (),
         settings: Settings | None = None,
     ) -> None:
         """Take what `longshore.Engine` takes. Reads a few small files, at once."""
@@ -50,6 +53,9 @@ class Engine:
             runtime=runtime,
             cgroup_manager=cgroup_manager,
             conmon=conmon,
+            runtime_flags=runtime_flags,
+            hooks_dirs=hooks_dirs,
+            cdi_spec_dirs=cdi_spec_dirs,
             settings=settings,
         )
 
@@ -96,14 +102,13 @@ class Engine:
             lambda: engine._run(image, command, options, data=input, timeout=timeout, trace=trace),
             lambda made: made.abandon(Exception()),
         )
-        program = command[0] if command else "the container"
         try:
             await call(running.begin)
             if input is not None:
-                await until_interrupted(lambda: running.feed(input), running.interrupt)
+                await until_interrupted(lambda: running.feed(bytes(input)), running.interrupt)
             if not await take(running.exit_steps()):
                 await call(running.time_out)
-            return await call(running.finish, program, check=check)
+            return await call(running.finish, check=check)
         except BaseException as error:
             await call(running.abandon, error)
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from longshore.aio.loop import call, call_or_undo, go_on, ready
+from longshore.aio.loop import call, call_or_undo, go_on, ready, until_interrupted
 from longshore.engine import execs
 from longshore.engine.trace import UNTRACED
 
@@ -44,9 +44,26 @@ class Inside:
         """Run a command in it to its end, and return both outputs and the `ExitInfo`.
 
         Cancelled, the command is killed with all that it has begun, and gone when this returns. No
-        thread waits meanwhile.
+        thread waits meanwhile, except with ``tty``.
         """
         box = self._sync
+
+        if options.get("tty"):
+            from longshore.engine.terminalexec import TerminalExec
+
+            made = await call_or_undo(
+                lambda: TerminalExec(
+                    box._machinery,
+                    box.id,
+                    command,
+                    options,
+                    data=input,
+                    timeout=timeout,
+                    max_output=max_output,
+                ),
+                lambda made: made.interrupt(),
+            )
+            return await until_interrupted(lambda: made.run(check=check), made.interrupt)
 
         def undo(running: execs.Execution) -> None:
             running.abandon()

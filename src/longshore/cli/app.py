@@ -6,7 +6,7 @@ import os
 import sys
 
 from longshore import _log
-from longshore.cli.flags import SWITCH, TEXT, Flag, Parsed
+from longshore.cli.flags import EACH, SWITCH, TEXT, Flag, Parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,14 @@ _LEVELS = {
 }
 GLOBALS = (
     Flag(
+        "cdi-spec-dir",
+        "",
+        EACH,
+        "Where CDI devices are described; a later one is stronger",
+        metavar="DIR",
+        completes="dir",
+    ),
+    Flag(
         "cgroup-manager",
         "",
         TEXT,
@@ -36,6 +44,14 @@ GLOBALS = (
     ),
     Flag("conmon", "", TEXT, "The conmon program", metavar="PATH", completes="file"),
     Flag("help", "", SWITCH, "Show this help"),
+    Flag(
+        "hooks-dir",
+        "",
+        EACH,
+        "Where OCI hooks are described; a later one is stronger",
+        metavar="DIR",
+        completes="dir",
+    ),
     Flag(
         "log-level",
         "",
@@ -50,6 +66,13 @@ GLOBALS = (
     ),
     Flag("runroot", "", TEXT, "Where what a reboot ends is kept", metavar="DIR", completes="dir"),
     Flag("runtime", "", TEXT, "The OCI runtime, by name or path", metavar="NAME"),
+    Flag(
+        "runtime-flag",
+        "",
+        EACH,
+        "A global flag for the OCI runtime, without its --",
+        metavar="FLAG[=VALUE]",
+    ),
     Flag("version", "v", SWITCH, "Show the version of Longshore"),
 )
 
@@ -63,6 +86,9 @@ def _make_engine(options: Parsed) -> Engine:
         runtime=options.maybe("runtime"),
         cgroup_manager=options.maybe("cgroup-manager"),
         conmon=options.maybe("conmon"),
+        runtime_flags=options.many("runtime-flag"),
+        hooks_dirs=options.many("hooks-dir"),
+        cdi_spec_dirs=options.many("cdi-spec-dir"),
     )
 
 

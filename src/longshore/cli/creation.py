@@ -68,7 +68,13 @@ FLAGS: tuple[Flag, ...] = (
     Flag("cpus", "", TEXT, "Number of CPUs, such as 1.5", metavar="NUMBER"),
     Flag("cpuset-cpus", "", TEXT, "CPUs to run on, such as 0-3 or 0,1", metavar="LIST"),
     Flag("cpuset-mems", "", TEXT, "Memory nodes to use", metavar="LIST"),
-    Flag("device", "", LIST, "Add a device of the host", metavar="DEVICE"),
+    Flag(
+        "device",
+        "",
+        LIST,
+        "Add a device of the host, or a CDI device (VENDOR/CLASS=NAME)",
+        metavar="DEVICE",
+    ),
     Flag("entrypoint", "", TEXT, "Program to run the command with; text or a JSON list"),
     Flag("env", "e", EACH, "Set environment variables; NAME alone takes the caller's"),
     Flag(
@@ -78,6 +84,13 @@ FLAGS: tuple[Flag, ...] = (
         "Read environment variables from a file",
         metavar="FILE",
         completes=_FILE,
+    ),
+    Flag(
+        "gpus",
+        "",
+        LIST,
+        "Add GPUs, all or such as 0,1: CDI devices of nvidia.com/gpu",
+        metavar="GPU",
     ),
     Flag("group-add", "", LIST, "Add groups to the process", metavar="GROUP"),
     Flag("hostname", "h", TEXT, "Host name inside the container", metavar="NAME"),
@@ -176,6 +189,7 @@ _NAMES: Mapping[str, str] = {
     "volume": "volumes",
 }
 _READ_HERE = frozenset({"env-file", "label-file", "rootfs", "spec-patch", "trace"})
+_NOT_EMPTY = frozenset({"annotation", "device"})  # which nobody gives by an unset variable
 _PATHS = frozenset({"cidfile", "conmon-pidfile", "pidfile"})
 
 
@@ -205,7 +219,10 @@ def _value(flag: Flag, parsed: Parsed) -> object:
     if flag.kind == SWITCH:
         return parsed.on(flag.name)
     if flag.kind in (EACH, LIST):
-        return parsed.many(flag.name)
+        values = parsed.many(flag.name)
+        if not values and flag.name in _NOT_EMPTY:
+            raise InvalidArgument(f"--{flag.name} is empty", hint=f"--{flag.name} {flag.metavar}")
+        return values
     if flag.kind in (INT, UINT):
         return parsed.integer(flag.name)
     if flag.kind == NUMBER:
@@ -277,7 +294,7 @@ def _patch(path: str) -> Mapping[str, Any]:
     return patch  # pyright: ignore[reportUnknownVariableType]
 
 
-def make(engine: Engine, parsed: Parsed, argv: Sequence[str]) -> Container:
-    """Create the container that a command line asks for."""
+def make(engine: Engine, parsed: Parsed, argv: Sequence[str], *, starts: bool = False) -> Container:
+    """Create the container that a command line asks for, which ``starts`` at once or later."""
     image, command, options = options_of(parsed, argv)
-    return engine.create(image, command or None, **options)
+    return engine._create(image, command or None, options, checked=not starts)

@@ -1,5 +1,5 @@
 """A container as ``inspect`` prints it: podman's document, made from an `Inspection`. Pure, but for
-reading the bundle's config.json.
+reading the bundle's config.json, and for CDI devices what /dev has.
 
 Keys that have no meaning here hold podman's empty values, so that what reads podman's document
 reads this one.
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 
-from longshore.cli.govalues import GoMap
-from longshore.cli.table import NEVER, exit_code, rfc3339
+from longshore.cli.gotime import GoTime
+from longshore.cli.govalues import GoMap, texts
+from longshore.cli.table import exit_code
 from longshore.lifecycle import Status
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from longshore.engine.engine import Engine
     from longshore.engine.inspection import Inspection
     from longshore.models import ExitInfo, Mount
+    from longshore.options import ContainerConfig
 
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _ZERO = ("Dns", "DnsOptions", "DnsSearch", "ExtraHosts")
@@ -42,7 +44,7 @@ def document(one: Inspection, engine: Engine) -> dict[str, Any]:
     argv = list(process.get("args") or (*config.entrypoint, *config.command))
     return {
         "Id": one.id,
-        "Created": rfc3339(one.created_ns),
+        "Created": GoTime(one.created_ns),
         "Path": argv[0] if argv else "",
         "Args": argv[1:],
         "State": _state(one, spec),
@@ -75,7 +77,7 @@ def document(one: Inspection, engine: Engine) -> dict[str, Any]:
             else None,
         },
         "Mounts": [_mount(mount) for mount in config.mounts if mount.type != "tmpfs"],
-        "Dependencies": [],
+        "Dependencies": sorted(set(config.joined.values())),
         "NetworkSettings": {
             "EndpointID": "",
             "Gateway": "",
@@ -92,12 +94,13 @@ def document(one: Inspection, engine: Engine) -> dict[str, Any]:
             "LinkLocalIPv6PrefixLen": 0,
             "Ports": GoMap(),
             "SandboxKey": "",
+            "Networks": GoMap(),
         },
         "Namespace": "",
         "IsInfra": False,
         "IsService": False,
         "Config": _config(one, process),
-        "HostConfig": _host_config(one, engine),
+        "HostConfig": _host_config(one, engine, spec),
     }
 
 
@@ -115,12 +118,12 @@ def _state(one: Inspection, spec: dict[str, Any]) -> dict[str, Any]:
         "ConmonPid": one.monitor_pid or 0,
         "ExitCode": exit_code(one),
         "Error": one.error,
-        "StartedAt": rfc3339(one.started_ns),
-        "FinishedAt": rfc3339(one.finished_ns),
+        "StartedAt": GoTime(one.started_ns),
+        "FinishedAt": GoTime(one.finished_ns),
         "Health": {"Status": "", "FailingStreak": 0, "Log": None},
         "CgroupPath": one.cgroup_path,
-        "CheckpointedAt": NEVER,
-        "RestoredAt": NEVER,
+        "CheckpointedAt": GoTime(None),
+        "RestoredAt": GoTime(None),
         "Exit": exit_document(ended) if ended else None,
         "Exits": [exit_document(info) for info in one.exits],
     }
@@ -134,8 +137,8 @@ def exit_document(info: ExitInfo) -> dict[str, Any]:
         "Reason": info.reason.value,
         "Signal": info.signal,
         "OOMKilled": info.oom_killed,
-        "StartedAt": rfc3339(info.started_ns),
-        "FinishedAt": rfc3339(info.finished_ns),
+        "StartedAt": GoTime(info.started_ns),
+        "FinishedAt": GoTime(info.finished_ns),
         "Message": info.message,
         "Usage": {
             "MemoryPeak": usage.memory_peak,
@@ -168,8 +171,8 @@ def _config(one: Inspection, process: dict[str, Any]) -> dict[str, Any]:
         "WorkingDir": process.get("cwd") or config.workdir or "/",
         "Entrypoint": " ".join(config.entrypoint),
         "OnBuild": None,
-        "Labels": GoMap(config.labels) or None,
-        "Annotations": GoMap(config.annotations) or None,
+        "Labels": texts(config.labels),
+        "Annotations": texts(config.annotations),
         "StopSignal": config.stop_signal,
         "HealthcheckOnFailureAction": "none",
         "CreateCommand": list(config.create_command),
@@ -181,7 +184,7 @@ def _config(one: Inspection, process: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
+def _host_config(one: Inspection, engine: Engine, spec: dict[str, Any]) -> dict[str, Any]:
     config = one.config
     quota, period = config.cpu_quota or 0, config.cpu_period or 0
     security = [f"label={label}" for label in config.selinux_opts]
@@ -190,7 +193,7 @@ def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
     shm = 65536000 if config.shm_size is None else config.shm_size
     return {
         "Binds": [_bind(mount) for mount in config.mounts if mount.type == "bind"],
-        "CgroupManager": config.cgroup_manager or engine.settings.cgroup_manager or "cgroupfs",
+        "CgroupManager": one.cgroup_manager or engine.settings.cgroup_manager or "cgroupfs",
         "CgroupMode": config.cgroupns or "",
         "ContainerIDFile": config.cidfile,
         "LogConfig": {
@@ -240,18 +243,11 @@ def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": config.cpuset_cpus,
         "CpusetMems": config.cpuset_mems,
-        "Devices": [
-            {
-                "PathOnHost": device.source,
-                "PathInContainer": device.target,
-                "CgroupPermissions": device.permissions,
-            }
-            for device in config.devices
-        ],
+        "Devices": _devices(config, spec),
         "DiskQuota": 0,
         "KernelMemory": 0,
         "MemoryReservation": config.memory_reservation or 0,
-        "MemorySwap": config.memory_swap or 0,
+        "MemorySwap": _memory_swap(one, spec),
         "MemorySwappiness": -1 if config.memory_swappiness is None else config.memory_swappiness,
         "OomKillDisable": False,
         "Init": config.init,
@@ -262,6 +258,44 @@ def _host_config(one: Inspection, engine: Engine) -> dict[str, Any]:
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
     }
+
+
+def _memory_swap(one: Inspection, spec: dict[str, Any]) -> int:
+    """Return the limit of memory and swap that the last start set, or that the next one is to."""
+    config = one.config
+    if spec:
+        limits: dict[str, Any] = spec.get("linux") or {}
+        for key in ("resources", "memory"):
+            limits = limits.get(key) or {}
+        return int(limits.get("swap") or 0)
+    if config.memory_swap is not None:
+        return config.memory_swap
+    return 2 * (config.memory or 0)  # podman-run(1), --memory-swap
+
+
+def _devices(config: ContainerConfig, spec: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the device files: those asked for, and as of a start those of CDI devices."""
+    found = {d.target: (d.source, d.permissions) for d in config.devices}
+    if config.cdi_devices:
+        from longshore.oci.context import host_devices
+
+        here = {(d.type, d.major, d.minor): d.path for d in host_devices((), every=True)}
+        linux: dict[str, Any] = spec.get("linux") or {}
+        resources: dict[str, Any] = linux.get("resources") or {}
+        rules: list[dict[str, Any]] = resources.get("devices") or []
+        nodes: list[dict[str, Any]] = linux.get("devices") or []
+        access = {_numbers(rule): str(rule.get("access", "")) for rule in rules}
+        for node in nodes:
+            numbers, path = _numbers(node), str(node["path"])
+            found.setdefault(path, (here.get(numbers, path), access.get(numbers, "")))
+    return [
+        {"PathOnHost": host, "PathInContainer": target, "CgroupPermissions": permissions}
+        for target, (host, permissions) in found.items()
+    ]
+
+
+def _numbers(device: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return device.get("type"), device.get("major"), device.get("minor")
 
 
 def _security(one: Inspection) -> tuple[tuple[str, str], ...]:

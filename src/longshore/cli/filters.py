@@ -138,8 +138,11 @@ def _volume(value: str, _: Engine) -> Test:
     return test
 
 
-def _network(value: str, _: Engine) -> Test:
-    return lambda one: one.config.network == value
+def _network(value: str, engine: Engine) -> Test:
+    kind, colon, ref = value.partition(":")
+    if kind == "container" and colon:
+        value = f"container:{engine.get(ref).id}"  # a record has the id
+    return lambda one: (one.config.network or "none") == value
 
 
 def _runtime(value: str, _: Engine) -> Test:

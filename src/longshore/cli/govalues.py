@@ -1,16 +1,18 @@
 """Values as Go sees and prints them, for templates. Pure.
 
 A plain dict stands for a struct: its fields are known, and asking for another is an error. A
-`GoMap` stands for a map: any key may be asked for. None is nil.
+`GoMap` stands for a map: any key may be asked for. A `GoTime` is a time.Time. None is nil.
 """
 
 from __future__ import annotations
 
 import re
 
+from longshore.cli.gotime import GoTime, Named
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, TypeGuard
 
 _WIDEST = 10_000  # characters that a width or precision may ask for
@@ -21,6 +23,17 @@ class GoMap(dict[str, "Any"]):
     """A dict that is a map to a template, not a struct."""
 
     __slots__ = ()
+
+
+class NilMap(GoMap):
+    """A map that was never made: empty to a template, and null in JSON."""
+
+    __slots__ = ()
+
+
+def texts(values: Mapping[str, str]) -> GoMap:
+    """Return a map of texts, nil when there are none, as Go leaves what it does not fill."""
+    return GoMap(values) if values else NilMap()
 
 
 def is_list(value: object) -> TypeGuard[Sequence[Any]]:
@@ -47,6 +60,8 @@ def type_name(value: Any) -> str:
         return "string"
     if isinstance(value, GoMap):
         return "map[string]string"
+    if isinstance(value, GoTime):
+        return "time.Time"
     if is_dict(value):
         return "struct"
     if is_list(value):
@@ -69,7 +84,7 @@ def show(value: Any, *, named: bool = False) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return show_float(value)
-    if isinstance(value, (str, int)):
+    if isinstance(value, (str, int, GoTime)):
         return str(value)
     if isinstance(value, GoMap):
         inner = " ".join(f"{k}:{show(v, named=named)}" for k, v in sorted(value.items()))
@@ -117,6 +132,10 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def _sorted_maps(value: Any) -> Any:
+    if isinstance(value, NilMap):
+        return None
+    if isinstance(value, GoTime):
+        return value.json
     if isinstance(value, GoMap):
         return {k: _sorted_maps(v) for k, v in sorted(value.items())}
     if is_dict(value):
@@ -240,6 +259,8 @@ def _format(verb: str, value: Any, flags: str, precision: int | None) -> str:
         shown = [_format(verb, v, flags, precision) for v in value.values() if not callable(v)]
         return "{" + " ".join(shown) + "}"
     text: str | None = None
+    if isinstance(value, (GoTime, Named)) and verb in "sq":  # fmt.Stringer
+        value = str(value)
     if isinstance(value, str):
         text = _format_text(verb, value, precision)
     elif isinstance(value, bool):
@@ -274,7 +295,7 @@ def _format_text(verb: str, value: str, precision: int | None) -> str | None:
 
 def _format_int(verb: str, value: int, flags: str) -> str | None:
     if verb == "d":
-        return str(value)
+        return f"{value:d}"
     if verb in "xXob":
         if "#" in flags and verb == "o":
             return f"{'-' if value < 0 else ''}0{abs(value):o}"

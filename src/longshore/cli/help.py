@@ -12,11 +12,35 @@ if TYPE_CHECKING:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the known word that is most like this one, or nothing when none is."""
-    import difflib
+    """Return the known word that this one is a slip of, or begins, or nothing when there is none.
 
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else ""
+    One slip for each three letters: two words that have as many in common by chance are no help.
+    """
+    bare = word.lstrip("-")
+    found: list[tuple[int, int, str]] = []
+    for index, one in enumerate(known):
+        name = one.lstrip("-")
+        most = min(max(1, len(bare) // 3), len(bare) - 1)
+        slips = _slips(bare, name) if abs(len(bare) - len(name)) <= most else most + 1
+        if slips <= most:
+            found.append((slips, index, one))
+        elif len(bare) > 1 and name.startswith(bare):
+            found.append((len(name), index, one))
+    return min(found)[2] if found else ""
+
+
+def _slips(one: str, other: str) -> int:
+    """Count the letters to add, drop, change or swap with the next that make one word another."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, start=1):
+        earlier, before, row = before, row, [i]
+        for j, wanted in enumerate(other, start=1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                cost = min(cost, earlier[j - 2] + 1)
+            row.append(cost)
+    return row[-1]
 
 
 def command_help(verb: str, summary: str, command: Command) -> str:

@@ -35,6 +35,8 @@ def run(app: App, parsed: Parsed) -> int:
     job = _Job(app, parsed, span, several=len(refs) > 1)
     for ref in refs:
         job.add(ref)
+    if job.code and parsed.on("follow"):
+        return job.code  # who waits for the end of the others would learn of it too late
     job.run()
     return job.code
 

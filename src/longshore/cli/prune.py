@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from longshore.cli.flags import EACH, SWITCH, Command, Flag
-from longshore.errors import LongshoreError
+from longshore.errors import HasDependents, LongshoreError
 from longshore.lifecycle import Op, permitted
 
 TYPE_CHECKING = False
@@ -60,6 +60,8 @@ def _matching(app: App, filters: list[str]) -> tuple[list[str], int]:
         if one.status in permitted(Op.REMOVE) and matches(one):
             try:
                 app.engine.get(one.id).remove(missing_ok=True)
+            except HasDependents:
+                continue  # it is in use
             except LongshoreError as err:
                 app.report(err)
                 code = code or err.exit_code

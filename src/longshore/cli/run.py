@@ -45,7 +45,7 @@ def run(app: App, parsed: Parsed) -> int:
     trace = Trace() if traced else UNTRACED
     engine = app.engine
     trace.mark("settings")
-    container = creation.make(engine, parsed, app.argv)
+    container = creation.make(engine, parsed, app.argv, starts=True)
     trace.mark("create")
     if detached:
         with forgetting(container, asked=parsed.on("rm")):

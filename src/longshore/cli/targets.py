@@ -100,7 +100,10 @@ def _id_in(path: str, parsed: Parsed) -> str:
 
 
 def _ignores(parsed: Parsed) -> bool:
-    return "ignore" in parsed.flag_names() and parsed.on("ignore")
+    known = parsed.flag_names()
+    if "ignore" not in known:
+        return False
+    return parsed.on("ignore") or ("force" in known and parsed.on("force"))  # podman-rm(1)
 
 
 def each(

@@ -9,6 +9,7 @@ without regard to case when nothing matches exactly, because podman's own two sp
 
 from __future__ import annotations
 
+from longshore.cli.gotime import GoTime
 from longshore.cli.govalues import GoMap, is_dict, is_list, show, truth, type_name
 from longshore.cli.templatefuncs import FUNCTIONS, FunctionError
 from longshore.cli.templatelex import Source, TemplateError
@@ -77,10 +78,17 @@ class Template:
 
 def field_of(value: Any, name: str, fail: Callable[[str], NoReturn]) -> Any:
     """Return a field of a struct or the entry of a map; ``fail`` is told why there is none."""
+    if callable(value):  # a method in the middle of a chain: .Created.UTC.Year
+        try:
+            value = value()
+        except TypeError:
+            fail("wrong number of args for a method: got 0")
     if value is None:
         fail(f"nil data; can't evaluate field {name}")
     if isinstance(value, GoMap):
         return value.get(name)
+    if isinstance(value, GoTime) and (method := value.method(name)) is not None:
+        return method
     if is_dict(value):
         if name in value:
             return value[name]

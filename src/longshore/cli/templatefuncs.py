@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from longshore.cli.gotime import GoTime
 from longshore.cli.govalues import (
     GoMap,
     is_dict,
@@ -38,6 +39,8 @@ def _comparable(first: Any, second: Any) -> None:
 
 def _family(value: Any) -> str:
     # Go keeps ints and floats apart; comparing them is let through, because nobody wants the error.
+    if isinstance(value, GoTime):
+        return "time"
     if isinstance(value, bool):
         return "bool"
     return "number" if isinstance(value, (int, float)) else "string"

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 def has_begun(tree: Tree, runtime: str) -> bool:
     """Whether any process of an exec executes something else than the runtime at this path."""
+    if tree.inside is not None:
+        return tree.inside.program() is not None
     own = os.stat(runtime)
     for pid in tree.processes():
         link = f"/proc/{pid}/exe"

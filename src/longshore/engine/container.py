@@ -167,23 +167,40 @@ class Container(Inside):
 
     def restart(self, timeout: float | None = None) -> None:
         """Stop it as `stop` does, then start it. Any status but DAMAGED → RUNNING."""
+        if timeout is not None:
+            from longshore.engine.waiting import checked_seconds
+
+            timeout = checked_seconds(timeout)
         events.emit(self._machinery, "restart", self._machinery.store.peek(self.id))
         self.stop(timeout)
         self.start()
 
     def remove(
-        self, *, force: bool = False, timeout: float | None = None, missing_ok: bool = False
+        self,
+        *,
+        force: bool = False,
+        timeout: float | None = None,
+        missing_ok: bool = False,
+        depend: bool = False,
     ) -> None:
         """Remove it and all its files; its last exit is kept for an hour. CREATED, EXITED → gone.
 
         ``force`` ends it first: at once, or after ``timeout`` seconds of grace when that is given.
+        HasDependents when other containers use its namespaces; with ``depend`` these are removed
+        before it, in the same way.
         """
-        from longshore.engine import stopping
+        from longshore.engine import dependencies, stopping
 
         try:
+            if depend:
+                for dependent in dependencies.of(self._machinery, self.id):
+                    Container(self._machinery, dependent).remove(
+                        force=force, timeout=timeout, missing_ok=True, depend=True
+                    )
+            dependencies.refuse(self._machinery, self.id)  # before anything is ended
             if force:
                 try:
-                    if timeout:
+                    if timeout is not None:
                         self.stop(timeout)
                     stopping.remove_live(self._machinery, self.id)
                 except RecordCorrupt:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from longshore._value import is_table
+from longshore.engine import injected
 from longshore.errors import InvalidArgument, WrongState
 from longshore.lifecycle import Op, permitted
 from longshore.linux.processes import is_alive
-from longshore.oci.build import build_spec
+from longshore.oci.build import annotations_of, arguments, build_spec
 from longshore.oci.context import (
     DEFAULT_PIDS_LIMIT,
     DEFAULT_SHM_SIZE,
@@ -73,9 +74,16 @@ def spec_context(
         apparmor=profile,
         id=record.id,
         rootfs=lookup_root or root,
-        cgroup_path=machinery.placement(config, record.id).runtime.path,
+        cgroup_path=machinery.placement(config, record.id).told,
         seccomp_profile=settings.seccomp_profile,
         namespace_paths=_namespace_paths(machinery, config),
+        hooks=injected.hooks(
+            settings,
+            config,
+            command=arguments(config)[0],
+            annotations=annotations_of(config, {}),
+        ),
+        cdi=injected.cdi_edits(settings, config),
         init_path=init_path,
         cgroup_version=layout.version,
         controllers=layout.controllers(),
@@ -114,6 +122,9 @@ def changed_config(
     A function cannot be kept for a later start, by another process; what it changed can.
     """
     import copy
+    import json
+
+    from longshore.oci.patch import check_patched
 
     config = record.config
     paths = machinery.paths(record.id)
@@ -121,13 +132,32 @@ def changed_config(
     before = build_spec(config, spec_context(machinery, record, root, lookup_root=config.rootfs))
     given = copy.deepcopy(before)
     answer = change(given)
-    after = given if answer is None else answer
-    patch = _difference(before, after)
-    if not is_table(patch):
+    after: Any = given if answer is None else answer
+    if not is_table(after):
         raise InvalidArgument(
             f"spec= returned {type(after).__name__}", hint="return the spec, or None"
         )
+    try:
+        json.dumps(after)
+    except (TypeError, ValueError) as err:
+        raise InvalidArgument(f"spec= left what is no JSON: {err}") from None
+    check_patched(after, before["linux"].get("cgroupsPath", ""))
+    patch = _difference(before, after)
     return config.replace(spec_patch=_merge(config.spec_patch, patch))
+
+
+def check_spec(machinery: Machinery, record: Record) -> None:
+    """Build a spec as a start would now, so that what is wrong is an error at the creation.
+
+    A container whose namespace is to be joined may be started later.
+    """
+    config = record.config
+    paths = machinery.paths(record.id)
+    root = paths.merged if config.overlay else config.rootfs
+    try:
+        build_spec(config, spec_context(machinery, record, root, lookup_root=config.rootfs))
+    except WrongState:
+        pass
 
 
 def _difference(before: Any, after: Any) -> Any:
@@ -155,11 +185,9 @@ def _merge(first: Any, second: dict[str, Any]) -> dict[str, Any]:
 def _namespace_paths(machinery: Machinery, config: ContainerConfig) -> dict[str, str]:
     """Return the namespaces of other containers that this one joins."""
     found: dict[str, str] = {}
-    for field, (kind, file) in _NAMESPACES.items():
-        mode: str = getattr(config, field)
-        if not mode.startswith("container:"):
-            continue
-        other = machinery.store.peek(machinery.store.resolve(mode.partition(":")[2]))
+    for field, ref in config.joined.items():
+        kind, file = _NAMESPACES[field]
+        other = machinery.store.peek(machinery.store.resolve(ref))
         init = other.run.init if other.run is not None else None
         if init is None or not is_alive(init):
             raise WrongState(

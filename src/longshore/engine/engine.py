@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 
 from longshore import config as configuration
-from longshore.engine import events, names
+from longshore.engine import events, injected, names
 from longshore.engine.container import Container
 from longshore.engine.machinery import Machinery
 from longshore.engine.trace import UNTRACED
@@ -20,7 +21,7 @@ from longshore.store import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
     from os import PathLike
     from typing import Unpack
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from longshore.engine.trace import Trace
     from longshore.models import ExitInfo, Stats
     from longshore.options import CreateOptions
+
+
+def _absolute(paths: Iterable[str | PathLike[str]]) -> tuple[str, ...]:
+    return tuple(os.path.abspath(path) for path in paths)
 
 
 class Engine:
@@ -52,21 +57,34 @@ class Engine:
         runtime: str | None = None,
         cgroup_manager: str | None = None,
         conmon: str | None = None,
+        runtime_flags: Sequence[str] = (),
+        hooks_dirs: Sequence[str | PathLike[str]] = (),
+        cdi_spec_dirs: Sequence[str | PathLike[str]] = (),
         settings: Settings | None = None,
     ) -> None:
         """Everything defaults to containers.conf and the user.
 
         ``root`` is durable, ``run_root`` must not survive a reboot (a tmpfs). ``runtime`` is a
-        name or a path, and a container can ask for another.
+        name or a path, and a container can ask for another; ``runtime_flags`` are global flags of
+        it, ``NAME`` or ``NAME=VALUE``. ``hooks_dirs`` are directories of OCI hooks,
+        ``cdi_spec_dirs`` of CDI devices, the stronger ones later.
         """
         if settings is None:
             settings = configuration.load(
                 root=None if root is None else os.fspath(root),
                 run_root=None if run_root is None else os.fspath(run_root),
             )
+        if hooks_dirs:
+            settings = settings.replace(hooks_dirs=_absolute(hooks_dirs))
+        if cdi_spec_dirs:
+            settings = settings.replace(cdi_spec_dirs=_absolute(cdi_spec_dirs))
         self.settings = settings
         self._machinery = Machinery(
-            settings, runtime=runtime, cgroup_manager=cgroup_manager, conmon=conmon
+            settings,
+            runtime=runtime,
+            cgroup_manager=cgroup_manager,
+            conmon=conmon,
+            runtime_flags=runtime_flags,
         )
 
     def __repr__(self) -> str:
@@ -83,7 +101,7 @@ class Engine:
         Every option is checked before anything is touched (InvalidArgument, HostUnsupported);
         NameInUse leaves nothing behind. ``rootfs=`` stands for an image.
         """
-        return self._create(image, command, options)
+        return self._create(image, command, options, checked=True)
 
     def _create(
         self,
@@ -92,11 +110,16 @@ class Engine:
         options: CreateOptions,
         *,
         whole_log: bool = False,
+        checked: bool = False,
     ) -> Container:
+        """Do what `create` does. ``checked``: also what only the start would find out.
+
+        Not for what is started at once: that takes a millisecond, and everything back.
+        """
         machinery = self._machinery
         container_id = names.new_id()
         given = options.get("name")
-        spec_change = options.pop("spec", None)
+        spec_change = options.get("spec")
         if options.get("stop_timeout") is None:
             options["stop_timeout"] = self.settings.stop_timeout
         if not options.get("log_driver") and self.settings.log_driver in ("k8s-file", "none"):
@@ -111,23 +134,36 @@ class Engine:
                 "log_opt max-file: there is one log file for as long as it has no greatest size",
                 hint="say max-size too, such as max-size=10m",
             )
-        if config.cgroup_manager == "systemd":
-            Machinery(self.settings, cgroup_manager="systemd")  # says that it is to come
-        if config.runtime:
+        if not config.cgroup_manager:
+            # Kept, because what its parent is called depends on it.
+            config = config.replace(cgroup_manager=machinery.cgroup_manager)
+        machinery.placement(config, container_id)  # an impossible one is an error now, too
+        if config.runtime or machinery.has_runtime_flags:
             machinery.runtime(config.runtime)  # an unknown one is an error now, not at the start
         if config.mounts and machinery.selinux is not None:
             from longshore.engine import confinement
 
             confinement.check_volumes(machinery, config)
+        injected.check(self.settings, config)
         machinery.layout.prepare()
+        keep: Callable[[Record], None] = machinery.store.create
+        if config.joined:
+            from longshore.engine import dependencies
+
+            config = dependencies.resolved(machinery, config)
+            keep = functools.partial(dependencies.create, machinery)
         for attempt in range(100):
             record = Record(id=container_id, config=config, created_ns=time.time_ns())
             if spec_change is not None:
                 from longshore.engine.context import changed_config
 
                 record = record.replace(config=changed_config(machinery, record, spec_change))
+            if attempt == 0 and checked:
+                from longshore.engine.context import check_spec
+
+                check_spec(machinery, record)
             try:
-                machinery.store.create(record)
+                keep(record)
                 events.emit(machinery, "create", record)
                 break
             except names.InUse:
@@ -166,14 +202,13 @@ class Engine:
         from longshore.linux.steps import run
 
         running = self._run(image, command, options, data=input, timeout=timeout, trace=trace)
-        program = command[0] if command else "the container"
         try:
             running.begin()
             if input is not None:
-                running.feed(input)
+                running.feed(bytes(input))
             if not run(running.exit_steps()):
                 running.time_out()
-            return running.finish(program, check=check)
+            return running.finish(check=check)
         except BaseException as error:
             running.abandon(error)
             raise
@@ -190,12 +225,14 @@ class Engine:
     ) -> Running:
         """Make the container of a run."""
         from longshore.engine import running
+        from longshore.options.read import argv
 
-        running.prepare(options, data)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        container = self._create(image, command, options, whole_log=True)
+        deadline = running.prepare(options, data, timeout)
+        words = argv(command, "command")
+        container = self._create(image, words, options, whole_log=True)
         trace.mark("create")
-        return running.Running(self._machinery, container, deadline, trace)
+        program = words[0] if words else "the container"
+        return running.Running(self._machinery, container, program, deadline, trace)
 
     def get(self, ref: str) -> Container:
         """Return the container with this name, id, or unambiguous beginning of an id."""
@@ -260,16 +297,20 @@ class Engine:
         )
 
     def prune(self) -> builtins.list[str]:
-        """Remove every container that does not run; return their ids."""
+        """Remove every container that does not run; return their ids.
+
+        One whose namespaces are used by another that stays is kept.
+        """
         removed: builtins.list[str] = []
         for found in self.inspect_all():
             if found.status in permitted(Op.REMOVE):
                 try:
                     Container(self._machinery, found.id).remove()
                 except LongshoreError:
-                    continue  # it was started, or removed, a moment ago
+                    continue  # it was started or removed a moment ago, or another needs it
                 removed.append(found.id)
         self._machinery.store.sweep()
+        self._machinery.sweep_cgroups()
         return removed
 
     def info(self) -> HostInfo:

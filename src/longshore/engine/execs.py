@@ -36,6 +36,18 @@ def execute(
     max_output: int | None = None,
 ) -> RunResult:
     """Run a command to its end; see `Container.exec`. An exception of any kind kills its tree."""
+    if options.get("tty"):
+        from longshore.engine.terminalexec import TerminalExec
+
+        return TerminalExec(
+            machinery,
+            container_id,
+            command,
+            options,
+            data=data,
+            timeout=timeout,
+            max_output=max_output,
+        ).run(check=check)
     running = Execution(
         machinery,
         container_id,
@@ -73,9 +85,8 @@ class Execution:
         timeout: float | None,
         max_output: int | None,
     ) -> None:
-        _check_input(data)
-        limit = None if max_output is None else integer(max_output, "max_output", 0, _MOST)
-        self.deadline = None if timeout is None else time.monotonic() + seconds(timeout, "timeout")
+        limit, timeout = checked(data, timeout, max_output)
+        self.deadline = None if timeout is None else time.monotonic() + timeout
         config = _normalized(command, options, stdin=data is not None)
         self._program = config.command[0]
         stdin = DEVNULL if data is None else PIPE
@@ -170,17 +181,18 @@ def begin(
 
 def _normalized(command: Sequence[str], options: ExecOptions, *, stdin: bool) -> ExecConfig:
     config = normalize_exec(command, options, stdin=stdin)
-    if config.tty:
-        raise InvalidArgument(
-            "tty: what is run straight through the runtime has no terminal",
-            hint="leave tty and console_size out",
-        )
+    assert not config.tty  # what is run straight through the runtime has no terminal
     return config
 
 
-def _check_input(data: object) -> None:
+def checked(
+    data: object, timeout: float | None, max_output: int | None
+) -> tuple[int | None, float | None]:
+    """Check what an exec to its end is given besides its options; return its limits."""
     if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
         raise InvalidArgument(f"input: {data!r} is not bytes", hint="text.encode()")
+    limit = None if max_output is None else integer(max_output, "max_output", 0, _MOST)
+    return limit, None if timeout is None else seconds(timeout, "timeout")
 
 
 def _end(name: str, value: object) -> int:

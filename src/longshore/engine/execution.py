@@ -74,13 +74,21 @@ def describe(machinery: Machinery, record: Record, config: ExecConfig, init: int
         from longshore.oci.users import resolve_user
 
         # as it is seen from inside, whatever is mounted over its files
-        user = resolve_user(f"/proc/{init}/root", config.user)
+        user = resolve_user(root_of(machinery, record, init), config.user)
     mask = 0
     if config.privileged or config.cap_add:
         from longshore.oci.context import bounding_mask
 
         mask = bounding_mask()
     return exec_process(spec, config, user, bounding_mask=mask)
+
+
+def root_of(machinery: Machinery, record: Record, init: int) -> str:
+    """Return the path of a running container's root; a sandbox's is seen without its volumes."""
+    if record.run is not None and record.run.sandboxed:
+        config = record.config
+        return machinery.paths(record.id).merged if config.overlay else config.rootfs
+    return f"/proc/{init}/root"
 
 
 def launch(
@@ -206,6 +214,7 @@ class Direct:
                 pid_file=self._tree.path,
                 cgroup=self._tree.name if self._tree.confined else "",
                 preserve_fds=len(config.preserve_fds),
+                inner_pid_file="" if self._tree.inside is None else self._tree.inside.pid_file,
             )
             argv = self._runtime.argv(args, f"{files}/{self._log}")
             env = clean_env()
@@ -256,7 +265,9 @@ class Direct:
     def pid(self) -> int | None:
         """Return the pid of its program on this host; None before it is made and after its end."""
         pid = self._tree.program() if self._info is None else None
-        return pid if pid is not None and parent_of(pid) == self._runtime_pid else None
+        if pid is None or (self._tree.inside is not None and pid == self._runtime_pid):
+            return pid  # of a sandbox's program only the client is here
+        return pid if parent_of(pid) == self._runtime_pid else None
 
     def open_program(self) -> int | None:
         """Return a pidfd of its program; −1 when that has ended, None when it is not made yet."""
@@ -295,17 +306,26 @@ class Direct:
         if number == _SIGKILL:
             self.kill()
             return
-        fd = self.open_program() if self.await_program() else None
+        begun = self.await_program()
+        if self._tree.inside is not None:
+            if begun and not self.ended():
+                self._intend(number)
+                self._tree.inside.send(number)
+            return
+        fd = self.open_program() if begun else None
         if fd is None or fd < 0:
             return
         try:
-            if self._intent in ("", "kill"):
-                self._intent, self._signal = "kill", number
+            self._intend(number)
             signal.pidfd_send_signal(fd, number)
         except ProcessLookupError:
             pass
         finally:
             os.close(fd)
+
+    def _intend(self, number: int) -> None:
+        if self._intent in ("", "kill"):
+            self._intent, self._signal = "kill", number
 
     def kill(self, intent: str = "kill", *, drain: Callable[[float], bool] | None = None) -> None:
         """Kill all of its processes and wait until they are gone. ``intent``: kill or timeout.
@@ -433,7 +453,7 @@ class Direct:
             from longshore.oci.programs import could_run
 
             assert self._record.run is not None and self._record.run.init is not None
-            root = f"/proc/{self._record.run.init.pid}/root"
+            root = root_of(self._machinery, self._record, self._record.run.init.pid)
             if not could_run(root, self._process, program):
                 words = self.words.decode("utf-8", "replace")
                 error = self._runtime.failed(words, EXEC, name, log=None, program=self._program)

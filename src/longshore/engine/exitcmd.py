@@ -9,25 +9,24 @@ under the container's lock, so doing it twice harms nothing.
 
 from __future__ import annotations
 
-import os
 import sys
 
 _PATIENCE = 30  # seconds
 _SCRIPT = (
     'exec 9<"$1" && flock -w {patience} 9; '  # without flock(1) we simply go on
     'test -e "$1/pidfile" || exit 0; '
-    'exec "$2" -I -S -c "import sys; sys.path.insert(0, sys.argv[1]); '
+    'exec "$2" -I -S -c "import sys; sys.path[:0] = sys.argv[1].split(chr(10)); '
     'from longshore.engine.exitcmd import main; main(sys.argv[2:])" "$3" "$4" "$5" "$6"'
 )
 
 
 def command(
-    *, python: str, root: str, run_root: str, run_dir: str, container_id: str
+    *, python: str, import_path: str, root: str, run_root: str, run_dir: str, container_id: str
 ) -> tuple[str, ...]:
-    """Return the command line. Nothing in it is parsed again: all values are arguments."""
-    # The interpreter runs isolated and without site (a third of its start-up), so it is told where
-    # this very package lies.
-    package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    """Return the command line. Nothing in it is parsed again: all values are arguments.
+
+    ``import_path`` is where the isolated interpreter finds this package, a directory a line.
+    """
     return (
         "/bin/sh",
         "-c",
@@ -35,7 +34,7 @@ def command(
         "longshore-exit",
         run_dir,
         python,
-        package_root,
+        import_path,
         root,
         run_root,
         container_id,

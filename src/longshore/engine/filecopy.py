@@ -21,7 +21,7 @@ from longshore.linux.treecopy import Copier, made_up
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from typing import IO
+    from typing import IO, Any
 
     from longshore.engine.machinery import Machinery
     from longshore.engine.views import View
@@ -154,12 +154,18 @@ def write(
     machinery: Machinery,
     container_id: str,
     path: AnyPath,
-    data: bytes,
+    data: Any,
     *,
     mode: int | None,
     user: str | None,
 ) -> None:
     """Put a file into a container in one step, instead of the one that is there."""
+    try:
+        content = bytes(memoryview(data))
+    except TypeError:
+        raise InvalidArgument(
+            f"data: {type(data).__name__} is not bytes", hint="text.encode()"
+        ) from None
     name = _text(path)
     with opened(machinery, container_id, "write to", [name]) as view:
         side = Side(view.root, name, view)
@@ -175,9 +181,9 @@ def write(
                 owner = (there.st_uid, there.st_gid)
             if mode is None:
                 mode = 0o644 if there is None else stat.S_IMODE(there.st_mode)
-            info = made_up(stat.S_IFREG | mode, *owner, len(data), time.time_ns())
+            info = made_up(stat.S_IFREG | mode, *owner, len(content), time.time_ns())
             copier = Copier(owner=owner, privileges=True)
-            copier.file(lambda fd: write_all(fd, data), info, spot.parent, spot.name)
+            copier.file(lambda fd: write_all(fd, content), info, spot.parent, spot.name)
 
 
 def _copy(source: Side, target: Side, copier: Copier) -> None:

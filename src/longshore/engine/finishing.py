@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 
 from longshore import _log
 from longshore.engine import events
+from longshore.engine.monitors import end_calls, end_monitor
 from longshore.engine.observe import Sight, find_monitor, look, read_exit_file
 from longshore.engine.reasons import at_rest, exit_info
 from longshore.errors import (
@@ -23,17 +23,12 @@ from longshore.errors import (
 )
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.cgroups import Cgroup
-from longshore.linux.files import remove_file, remove_tree
+from longshore.linux.files import read_file, remove_file, remove_tree
 from longshore.linux.mounts import unmount
 from longshore.linux.processes import (
-    ProcessId,
-    command_lines,
-    identify,
     is_alive,
     open_pidfd,
-    send_group,
 )
-from longshore.linux.procs import poll_until
 from longshore.linux.steps import appear_steps, run
 from longshore.models import ExitReason
 
@@ -186,10 +181,20 @@ def _resolve_start(machinery: Machinery, held: Locked, sight: Sight) -> None:
         started = run.started_ns
         if started is None and sight.status is not Status.INITIALIZED:
             started = time.time_ns()  # the best that is known: it runs now
+        inner = run.inner_cgroup
+        if sight.init is not None and not inner:
+            begun = sight.status is not Status.INITIALIZED
+            inner = machinery.placement_of(record).inner(sight.init.pid, begun=begun)
         held.save(
             record.replace(
                 status=Status.RUNNING if sight.exit is not None else sight.status,
-                run=run.replace(actor=None, init=sight.init, monitor=monitor, started_ns=started),
+                run=run.replace(
+                    actor=None,
+                    init=sight.init,
+                    monitor=monitor,
+                    started_ns=started,
+                    inner_cgroup=inner,
+                ),
             )
         )
         # Who was cut short had not come to say so.
@@ -253,7 +258,7 @@ def cleanup(
     finally:
         if deleted is not None:
             deleted()
-    Cgroup(machinery.cgroup_layout, run.cgroup).remove()
+    machinery.placement_of(record).remove()
     if not last:
         held.save(record.replace(status=step(record.status, Fact.CLEANED)))
     events.emit(machinery, "cleanup", record)
@@ -328,10 +333,11 @@ def demolish(machinery: Machinery, held: Locked) -> None:
         if monitor is None:
             break
         end_monitor(machinery, monitor)
-    cgroup = machinery.placement(record.config, record.id).own.path
+    placement = machinery.placement_of(record)
+    cgroup = placement.own.path
     runtime = machinery.runtime_of(record)
     if runtime is not None and (run is None or run.init is None):
-        _end_calls(machinery, runtime, record.id)
+        end_calls(machinery, runtime, record.id)
     end_tree(machinery, cgroup)
     end_execs(machinery, record.id)
     if runtime is not None:
@@ -339,40 +345,8 @@ def demolish(machinery: Machinery, held: Locked) -> None:
         runtime.forget(record.id)
     end_tree(machinery, cgroup)
     clear(machinery, record.id, record.config)
-    placement = machinery.placement(record.config, record.id)
     placement.remove()
     placement.remove_monitors()
-
-
-def _end_calls(machinery: Machinery, runtime: Runtime, container_id: str) -> None:
-    """End a `create` that conmon has begun: conmon gives it a session of its own."""
-    for pid, argv in command_lines():
-        if runtime.is_call(argv, container_id):
-            process = identify(pid)
-            fd = open_pidfd(process)
-            if fd is None:
-                continue
-            try:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-                poll_until([fd], time.monotonic() + machinery.settings.kill_timeout)
-            finally:
-                os.close(fd)
-
-
-def end_monitor(machinery: Machinery, monitor: ProcessId | None) -> None:
-    """End a conmon and its exit command (its process group), and wait until it is gone."""
-    fd = open_pidfd(monitor)
-    if fd is None:
-        return
-    try:
-        if not send_group(monitor, signal.SIGKILL):
-            # before its setsid() it shares a group that is not its own
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-        poll_until([fd], time.monotonic() + machinery.settings.kill_timeout)
-    finally:
-        os.close(fd)
 
 
 def after_exit(machinery: Machinery, container_id: str, *, attended: bool = False) -> None:
@@ -384,19 +358,28 @@ def after_exit(machinery: Machinery, container_id: str, *, attended: bool = Fals
     with settled(machinery, container_id, "cleanup") as held:
         if held.record.status is not Status.STOPPED:
             return  # it was started again, or somebody was faster
-        cleanup(machinery, held, last=held.record.config.remove, attended=attended)
-        if held.record.config.remove:
+        # One whose namespaces others use stays, as after `rm`.
+        forget = held.record.config.remove and not _dependents(machinery, container_id)
+        cleanup(machinery, held, last=forget, attended=attended)
+        if forget:
             _forget(machinery, held.record, attended=attended)
 
 
 def remove(
     machinery: Machinery, container_id: str, *, force: bool, deadline: float | None = None
 ) -> None:
-    """Remove a container that does not run; with force, whatever its state. Its exit is kept."""
+    """Remove a container that does not run; with force, whatever its state. Its exit is kept.
+
+    HasDependents when others use its namespaces.
+    """
     try:
         with settled(machinery, container_id, "remove", deadline=deadline, impatient=force) as held:
             record = held.record
             require(Op.FORCE_REMOVE if force else Op.REMOVE, record.status, record.name)
+            if _dependents(machinery, container_id):
+                from longshore.engine import dependencies
+
+                dependencies.refuse(machinery, container_id)
             if record.status is Status.STOPPED:
                 cleanup(machinery, held, last=True, attended=True)
             elif record.status not in (Status.CREATED, Status.EXITED):
@@ -413,7 +396,7 @@ def remove(
 def _take_down(machinery: Machinery, held: Locked) -> None:
     """End a run that lives, or half lives, by force, and write that down."""
     record = held.record
-    own = machinery.placement(record.config, record.id).own
+    own = machinery.placement_of(record).own
     usage, oom_kills = own.usage(), own.oom_kills() or 0
     demolish(machinery, held)
     if record.run is not None and record.run.started_ns is not None:
@@ -454,9 +437,33 @@ def _forget(machinery: Machinery, record: Record, *, attended: bool, force: bool
         from longshore.oci.labels import level_of
 
         machinery.store.levels.let_go(level_of(record.mount_label), record.id)
+    if record.config.cidfile:
+        _remove_cidfile(record.config.cidfile, record.id)
+    if record.config.joined:
+        from longshore.engine import dependencies
+
+        dependencies.leave(machinery, record)
     events.emit(machinery, "remove", record)
     if run is not None:
-        machinery.placement(record.config, record.id).remove_monitors()
+        machinery.placement_of(record).remove_monitors()
+
+
+def _remove_cidfile(path: str, container_id: str) -> None:
+    """Remove the file with a container's id, as podman does since 4.4, if it still has this id."""
+    try:
+        if read_file(path) == container_id.encode():
+            remove_file(path)
+    except OSError as err:
+        _log.warn(f"the cidfile {path} is not removed: {err.strerror}")
+
+
+def _dependents(machinery: Machinery, container_id: str) -> dict[str, str]:
+    """Return what `dependencies.of` does; few containers have any, and pay for it."""
+    if not os.path.isdir(machinery.paths(container_id).dependents):
+        return {}
+    from longshore.engine import dependencies
+
+    return dependencies.of(machinery, container_id)
 
 
 def last_exit(machinery: Machinery, container_id: str) -> ExitInfo | None:

@@ -7,15 +7,13 @@ import re
 
 from longshore import __version__
 from longshore._value import Value
-from longshore.engine.machinery import find_program
+from longshore.engine.machinery import RUNTIMES, find_program
 from longshore.errors import LongshoreError
 from longshore.linux.procs import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.engine.machinery import Machinery
-
-_RUNTIMES = ("crun", "runc", "runsc")
 
 
 class RuntimeInfo(Value):
@@ -60,6 +58,14 @@ class HostInfo(Value):
     running: int
 
 
+class Limit(Value):
+    """What will not work on this host, why, and what mends it ("": nothing does)."""
+
+    what: str
+    why: str
+    hint: str = ""
+
+
 class Finding(Value):
     """One thing that was checked. ``hint`` is the command that mends it, when it is not ok."""
 
@@ -68,6 +74,9 @@ class Finding(Value):
     found: str
     needed_for: str
     hint: str = ""
+    essential: bool = True  # containers need it; else only what ``needed_for`` names does
+    features: tuple[str, ...] = ()  # what a program can do, in words
+    limits: tuple[Limit, ...] = ()  # what will not work with it here
 
 
 def version(machinery: Machinery) -> VersionInfo:
@@ -75,7 +84,7 @@ def version(machinery: Machinery) -> VersionInfo:
     import sys
 
     runtimes: list[RuntimeInfo] = []
-    for name in dict.fromkeys((*_RUNTIMES, *machinery.settings.runtimes)):
+    for name in dict.fromkeys((*RUNTIMES, *machinery.settings.runtimes)):
         try:
             runtime = machinery.runtime(name)
             words = runtime.version().splitlines()
@@ -142,22 +151,28 @@ def info(machinery: Machinery) -> HostInfo:
 
 def doctor(machinery: Machinery) -> list[Finding]:
     """Check everything that containers need here; what is not ok says what mends it."""
+    from longshore.engine import checkup
+
     return [
         _kernel(),
         _privilege(),
-        _conmon(machinery),
-        *_runtimes(machinery),
+        checkup.conmon(machinery, _conmon_version(machinery)),
+        *checkup.runtimes(machinery),
         _cgroups(machinery),
         _controllers(machinery),
         _overlay(),
         _seccomp_profile(machinery),
-        _program("flock", "a cheap exit command of conmon", "install util-linux"),
-        _program("catatonit", "--init", "install catatonit"),
+        _program("flock", "a cheap exit command of conmon", install("util-linux"), essential=False),
+        _program("catatonit", "--init", install("catatonit"), essential=False),
+        checkup.criu(),
+        checkup.subordinate_ids(),
+        checkup.security_modules(),
         _rlimits(),
     ]
 
 
-def _install(package: str) -> str:
+def install(package: str) -> str:
+    """Return this host's command that installs a package."""
     for program, command in (("apt-get", "apt-get install"), ("dnf", "dnf install")):
         if find_program(program):
             return f"{command} {package}"
@@ -186,47 +201,6 @@ def _privilege() -> Finding:
         needed_for="containers; rootless ones are still to come",
         hint="" if root else "run it with sudo",
     )
-
-
-def _conmon(machinery: Machinery) -> Finding:
-    try:
-        found = f"{machinery.conmon} {_conmon_version(machinery)}"
-    except LongshoreError as err:
-        return Finding(
-            name="conmon",
-            ok=False,
-            found=str(err),
-            needed_for="every container",
-            hint=_install("conmon"),
-        )
-    return Finding(name="conmon", ok=True, found=found, needed_for="every container")
-
-
-def _runtimes(machinery: Machinery) -> list[Finding]:
-    findings: list[Finding] = []
-    hybrid = machinery.cgroup_layout.mode == "hybrid"
-    for runtime in version(machinery).runtimes:
-        refuses = runtime.name == "crun" and hybrid
-        findings.append(
-            Finding(
-                name=f"runtime {runtime.name}",
-                ok=not refuses,
-                found=f"{runtime.path}: {runtime.version}",
-                needed_for="running containers",
-                hint="crun refuses a mix of cgroup v1 and v2; runc runs here" if refuses else "",
-            )
-        )
-    if not any(f.ok for f in findings):
-        findings.append(
-            Finding(
-                name="runtime",
-                ok=False,
-                found="none that works here",
-                needed_for="every container",
-                hint=_install("runc" if hybrid else "crun"),
-            )
-        )
-    return findings
 
 
 def _cgroups(machinery: Machinery) -> Finding:
@@ -277,11 +251,11 @@ def _seccomp_profile(machinery: Machinery) -> Finding:
         ok=bool(path),
         found=path or "none",
         needed_for="the default system call filter",
-        hint="" if path else _install("golang-github-containers-common or containers-common"),
+        hint="" if path else install("golang-github-containers-common or containers-common"),
     )
 
 
-def _program(name: str, needed_for: str, hint: str) -> Finding:
+def _program(name: str, needed_for: str, hint: str, *, essential: bool = True) -> Finding:
     found = find_program(name, ("/usr/libexec/podman", "/usr/lib/podman"))
     return Finding(
         name=name,
@@ -289,6 +263,7 @@ def _program(name: str, needed_for: str, hint: str) -> Finding:
         found=found or "not found",
         needed_for=needed_for,
         hint="" if found else hint,
+        essential=essential,
     )
 
 

@@ -54,7 +54,8 @@ class Inside:
         killed with all that it has begun; the result then has the output so far and the reason
         TIMEOUT. With ``max_output`` each stream keeps so many bytes at most, and what came after
         them is counted. With ``check``, anything but exit code 0 raises ContainerFailed, which
-        carries the result. Processes that it leaves running go on, and are not waited for.
+        carries the result. Processes that it leaves running go on, and are not waited for. With
+        ``tty`` all that comes on its terminal is its standard output.
 
         WrongState at once when the container is paused, or does not run; ProgramNotFound,
         ProgramNotExecutable and RuntimeFailed when the command could not be run.

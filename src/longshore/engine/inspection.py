@@ -34,6 +34,7 @@ class Inspection(Value):
     runtime_name: str = ""
     runtime_path: str = ""
     cgroup_path: str = ""  # the runtime's own, below Longshore's
+    cgroup_manager: str = ""  # of the last run; else what was asked for
     bundle_path: str = ""
     log_path: str = ""
     rootfs_path: str = ""
@@ -104,7 +105,8 @@ def of_record(machinery: Machinery, record: Record) -> Inspection:
         restart_count=max(0, record.starts - 1),
         runtime_name=run.runtime if run is not None else config.runtime,
         runtime_path=run.runtime_path if run is not None else "",
-        cgroup_path=f"{run.cgroup}/container" if run is not None else "",
+        cgroup_path=run.container_cgroup if run is not None else "",
+        cgroup_manager=run.manager if run is not None else config.cgroup_manager,
         bundle_path=paths.bundle,
         log_path="" if config.log_driver == "none" else config.log_path or paths.log,
         rootfs_path=paths.merged if config.overlay else config.rootfs,

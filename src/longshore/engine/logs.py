@@ -114,7 +114,7 @@ def _tidied(record: Record, path: str) -> Generator[None]:
             from longshore.monitor import rotation
 
             with contextlib.suppress(OSError):
-                rotation.throw_away(path, record.config.log_max_files - 1)
+                rotation.throw_away(path, record.config.log_max_files)
 
 
 def path_of(machinery: Machinery, record: Record) -> str:

@@ -7,18 +7,20 @@ import functools
 import os
 import sys
 
-from longshore import _log
-from longshore.cgroup.placement import DEFAULT_PARENT, Placement
-from longshore.config import check_cgroup_manager
-from longshore.errors import HostUnsupported
+from longshore.cgroup.placement import CGROUPFS, SYSTEMD, Cgroupfs
+from longshore.config import check_cgroup_manager, check_runtime_flag
+from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
 from longshore.linux import cgroups
 from longshore.runtime import Runtime
 from longshore.store import Layout, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from longshore.cgroup import systemd
+    from longshore.cgroup.placement import Placement
     from longshore.config import Settings
     from longshore.linux.selinux import SELinux
     from longshore.options import ContainerConfig
@@ -26,21 +28,29 @@ if TYPE_CHECKING:
 
 _PLACES = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/sbin", "/bin")
 _CONMON_PLACES = ("/usr/libexec/podman", "/usr/local/libexec/podman", "/usr/local/lib/podman")
-_RUNTIMES = ("crun", "runc", "runsc", "youki", "kata-runtime")  # in the order of preference
-
-_warned: set[str] = set()  # what this process has been told once
+RUNTIMES = ("crun", "runc", "runsc", "youki", "kata-runtime")  # in the order of preference
+_SYSTEMD_RUNS = "/run/systemd/system"  # sd_booted(3)
+# what podman's own list has, whatever a file says of others
+_LOGGING = ("crun", "runc", "runsc", "kata", "youki")
 
 
 def find_program(name: str, places: tuple[str, ...] = ()) -> str | None:
     """Return the first executable of this name in ``places`` and then in PATH and its like."""
     if "/" in name:
-        return name if os.access(name, os.X_OK) else None
+        return name if os.access(name, os.X_OK) and not os.path.isdir(name) else None
     path = os.environ.get("PATH", "").split(":")
     for directory in (*places, *path, *_PLACES):
         candidate = f"{directory}/{name}"
         if directory and os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
             return candidate
     return None
+
+
+def _what_is_there(program: str) -> str:
+    """Say what was found instead of a program."""
+    if "/" not in program or not os.path.exists(program):
+        return "no such program"
+    return "a directory" if os.path.isdir(program) else "a file that cannot be executed"
 
 
 class Machinery:
@@ -54,23 +64,18 @@ class Machinery:
         runtime: str | None = None,
         cgroup_manager: str | None = None,
         conmon: str | None = None,
+        runtime_flags: Sequence[str] = (),
     ) -> None:
         self.settings = settings
         self.layout = Layout(settings.root, settings.run_root)
         self.store = Store(self.layout, busy_timeout=settings.busy_timeout)
         self._runtime_asked = runtime or ""
         self._conmon_asked = conmon or ""
+        self._flags_asked = tuple(check_runtime_flag(flag) for flag in runtime_flags)
         if cgroup_manager is not None:
             check_cgroup_manager(cgroup_manager)
-            if cgroup_manager == "systemd":
-                raise HostUnsupported(
-                    "the systemd cgroup manager was asked for",
-                    "this version of Longshore, which has cgroupfs only",
-                    hint="leave --cgroup-manager out, or use cgroupfs",
-                )
-        self.cgroup_manager = "cgroupfs"
-        self._manager_asked = cgroup_manager is not None
-        self._runtimes: dict[str, Runtime] = {}
+        self._manager_asked = cgroup_manager or ""
+        self._runtimes: dict[tuple[str, str], Runtime] = {}
 
     @functools.cached_property
     def cgroup_layout(self) -> cgroups.Layout:
@@ -95,6 +100,47 @@ class Machinery:
         return self.selinux.executing_as(label)
 
     @functools.cached_property
+    def cgroup_manager(self) -> str:
+        """Who makes the cgroups of new containers: asked for, or of containers.conf, or found.
+
+        systemd is what a host with cgroup v2 has for it, if it runs and can be talked to.
+        """
+        written = self._manager_asked or self.settings.cgroup_manager
+        if written:
+            return written
+        if self.cgroup_layout.mode != "v2" or not os.path.isdir(_SYSTEMD_RUNS):
+            return CGROUPFS
+        try:
+            self.systemd.root()
+        except (LongshoreError, OSError):
+            return CGROUPFS
+        return SYSTEMD
+
+    @functools.cached_property
+    def systemd(self) -> systemd.Host:
+        """The systemd of this user."""
+        from longshore.cgroup import systemd
+
+        return systemd.Host(
+            user=os.geteuid() != 0,
+            timeout=self.settings.create_timeout,
+            cache=self._systemd_used,
+            label=self.settings.root,
+        )
+
+    @property
+    def _systemd_used(self) -> str:
+        """A file that is there once systemd has been asked for anything, in this boot."""
+        return f"{self.layout.cache}/systemd.json"
+
+    def sweep_cgroups(self) -> None:
+        """Take away what containers that are not there any more have left with systemd."""
+        if self.cgroup_manager == SYSTEMD or os.path.exists(self._systemd_used):
+            from longshore.cgroup.systemd import sweep
+
+            sweep(self.systemd, self.store.ids)
+
+    @functools.cached_property
     def conmon(self) -> str:
         """The path of conmon: asked for, or of containers.conf, or found."""
         if self._conmon_asked:
@@ -107,35 +153,70 @@ class Machinery:
         if found is None:
             raise HostUnsupported(
                 "every container runs under conmon",
-                f"no program {wanted!r}",
+                f"no program {wanted!r}"
+                if "/" not in wanted
+                else f"{wanted}: {_what_is_there(wanted)}",
                 hint="install the conmon package, or name it with --conmon",
             )
         return os.path.abspath(found)
 
-    def runtime(self, asked: str = "") -> Runtime:
-        """Return the driver of a runtime, by name or path; "" is the engine's default."""
+    def runtime(self, asked: str = "", manager: str = CGROUPFS) -> Runtime:
+        """Return the driver of a runtime, by name or path; "" is the engine's default.
+
+        ``manager`` is that of the cgroups of the containers that it is to be called for.
+        """
         asked = asked or self._runtime_asked or self.settings.runtime
-        known = self._runtimes.get(asked)
+        known = self._runtimes.get((asked, manager))
         if known is None:
             name, path = self._find_runtime(asked)
-            known = self._driver(name, path)
-            self._runtimes[asked] = known
+            known = self._driver(name, path, manager, self._runtime_flags(name, path))
+            self._runtimes[asked, manager] = known
         return known
 
     def runtime_of(self, record: Record) -> Runtime | None:
         """Return the driver of the runtime that a run was started with; None without a run."""
         run = record.run
-        return None if run is None else self._driver(run.runtime, run.runtime_path)
+        if run is None:
+            return None
+        return self._driver(run.runtime, run.runtime_path, run.manager, run.runtime_flags)
 
-    def _driver(self, name: str, path: str) -> Runtime:
+    @property
+    def has_runtime_flags(self) -> bool:
+        """Whether somebody wants runtimes to be given global flags."""
+        return bool(self._flags_asked or self.settings.runtimes_flags)
+
+    def _runtime_flags(self, name: str, path: str) -> tuple[str, ...]:
+        """Return the global flags of a runtime: those asked for, or else containers.conf's.
+
+        InvalidArgument for one that its ``--help`` does not know.
+        """
+        wanted = self._flags_asked or tuple(self.settings.runtimes_flags.get(name, ()))
+        for flag in wanted:
+            from longshore.runtime.features import takes_flag
+
+            word = flag.partition("=")[0]
+            if not takes_flag(path, "", f"--{word}", cache_dir=self.layout.cache):
+                raise InvalidArgument(
+                    f"{name} has no flag --{word}", hint=f"`{path} --help` shows what it has"
+                )
+        return tuple(f"--{flag}" for flag in wanted)
+
+    def _driver(self, name: str, path: str, manager: str, flags: Sequence[str]) -> Runtime:
         return Runtime(
             name,
             path,
             state_dir=f"{self.layout.runtimes}/{name}",
             cache_dir=f"{self.layout.cache}/filters",
-            flags=self.settings.runtime_flags,
+            flags=flags,
+            systemd=manager == SYSTEMD,
             timeout=self.settings.create_timeout,
+            json_log=self.logs_json(name),
         )
+
+    def logs_json(self, name: str) -> bool:
+        """Whether a runtime has --log and --log-format=json, as containers.conf says."""
+        known = self.settings.runtimes_json
+        return known is None or name in known or name in _LOGGING
 
     def _find_runtime(self, asked: str) -> tuple[str, str]:
         if asked:
@@ -145,15 +226,15 @@ class Machinery:
             if found is None:
                 raise HostUnsupported(
                     f"the OCI runtime {asked!r} was asked for",
-                    "no such program",
+                    _what_is_there(asked),
                     hint="install it, or name another with --runtime (crun, runc, or a path)",
                 )
             return os.path.basename(asked), os.path.abspath(found)
-        order: tuple[str, ...] = _RUNTIMES
+        order: tuple[str, ...] = RUNTIMES
         if self.cgroup_layout.mode == "hybrid":
             # crun of every version refuses a mix of cgroup v1 and v2 ("cgroups in hybrid mode not
             # supported"), so it is the last choice there.
-            order = (*(r for r in _RUNTIMES if r != "crun"), "crun")
+            order = (*(r for r in RUNTIMES if r != "crun"), "crun")
         for name in order:
             places = tuple(self.settings.runtimes.get(name, ()))
             configured = next((p for p in places if os.access(p, os.X_OK)), None)
@@ -164,36 +245,56 @@ class Machinery:
             "containers need an OCI runtime", "none on this host", hint="install crun or runc"
         )
 
-    def warn_of_settings(self) -> None:
-        """Say, once in a process, which setting of containers.conf a start does not follow."""
-        # It has no default: a value was written by somebody.
-        ignored = self.settings.cgroup_manager == "systemd" and not self._manager_asked
-        if ignored and "cgroup_manager" not in _warned:
-            _warned.add("cgroup_manager")
-            _log.warn(
-                'containers.conf says cgroup_manager = "systemd", which this version of Longshore '
-                "does not have: containers get their cgroups from cgroupfs"
-            )
-
     def paths(self, container_id: str) -> Paths:
         """Return the paths of one container."""
         return self.layout.paths(container_id)
 
     def placement(self, config: ContainerConfig, container_id: str) -> Placement:
-        """Return where a container lives in the cgroup tree."""
-        return Placement(self.cgroup_layout, config.cgroup_parent or DEFAULT_PARENT, container_id)
+        """Return where a container will live in the cgroup tree when it is started.
+
+        InvalidArgument for a parent that its manager cannot have, HostUnsupported when systemd is
+        its manager and cannot be talked to.
+        """
+        if (config.cgroup_manager or self.cgroup_manager) == CGROUPFS:
+            return Cgroupfs(self.cgroup_layout, config.cgroup_parent, container_id)
+        from longshore.cgroup import systemd
+
+        return systemd.place(self.cgroup_layout, self.systemd, config.cgroup_parent, container_id)
+
+    def placement_of(self, record: Record) -> Placement:
+        """Return where the run of a container lives, whichever manager it was started with."""
+        run = record.run
+        if run is None:
+            return self.placement(record.config, record.id)
+        if run.manager == CGROUPFS:
+            parent = os.path.dirname(run.cgroup)
+            return Cgroupfs(self.cgroup_layout, parent, record.id)
+        from longshore.cgroup.systemd import Systemd
+
+        return Systemd(self.cgroup_layout, self.systemd, run.cgroup, record.id)
 
     @property
     def python(self) -> str:
         """The interpreter for processes of our own."""
         return sys.executable or find_program("python3") or "/usr/bin/python3"
 
-    def exit_command(self, container_id: str) -> tuple[str, ...]:
+    def import_path(self, manager: str) -> str:
+        """Return where processes of our own find what they import, a directory a line.
+
+        They run isolated and without site, a third of the interpreter's start-up.
+        """
+        found = [os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))]
+        if manager == SYSTEMD:
+            found += [path for path in sys.path if os.path.isdir(f"{path}/jeepney")][:1]
+        return "\n".join(dict.fromkeys(found))
+
+    def exit_command(self, container_id: str, manager: str = CGROUPFS) -> tuple[str, ...]:
         """Return what conmon runs when the container has ended; see `engine.exitcmd`."""
         from longshore.engine import exitcmd
 
         return exitcmd.command(
             python=self.python,
+            import_path=self.import_path(manager),
             root=self.settings.root,
             run_root=self.settings.run_root,
             run_dir=self.paths(container_id).run,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from longshore._value import Value
+from longshore.cgroup.placement import is_own
 from longshore.errors import CommandFailed, OperationTimeout, RecordCorrupt
 from longshore.lifecycle import Fact, Status, step
 from longshore.linux.cgroups import Cgroup
@@ -65,8 +66,9 @@ def look(machinery: Machinery, record: Record, *, locked: bool = False) -> Sight
         return Sight(status=step(status, Fact.ENDED), exit=written, monitor=monitor)
     if not is_alive(run.init):
         return Sight(status=step(status, Fact.ENDED), monitor=monitor)
-    if status in (Status.RUNNING, Status.PAUSED):
-        cgroup = Cgroup(machinery.cgroup_layout, f"{run.cgroup}/container")
+    # Of a sandbox's pause no freezer knows: what its record says is what we did.
+    if status in (Status.RUNNING, Status.PAUSED) and not run.sandboxed:
+        cgroup = Cgroup(machinery.cgroup_layout, run.container_cgroup)
         frozen = cgroup.frozen()
         if frozen is not None:
             status = step(status, Fact.FROZEN if frozen else Fact.THAWED)
@@ -81,7 +83,7 @@ def _check(machinery: Machinery, record: Record) -> None:
         why = "it says so itself"
     elif run is None and record.status not in (Status.CREATED, Status.EXITED):
         why = f"it is {record.status.value}, and nothing is said of its run"
-    elif run is not None and not run.cgroup.endswith(f"/{record.id}"):
+    elif run is not None and not is_own(run.cgroup, run.manager, record.id):
         # what is in there is killed at the end of the run
         why = f"the cgroup {run.cgroup!r} is not its own"
     if why:

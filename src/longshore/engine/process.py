@@ -185,7 +185,7 @@ class Process(Generic[AnyStr]):
         elif input is not None:
             raise InvalidArgument("communicate: the input was given before")
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self.exit is None and not self._capture.run(deadline):
+        if not self._capture.run(deadline):
             raise self._timed_out(timeout)
         self._close_streams()
         self._over()

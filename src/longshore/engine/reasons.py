@@ -29,8 +29,8 @@ def decide(
     if code < 0 and not timed_out:
         return ExitReason.MONITOR_LOST, None
     number = code - 128 if 128 < code <= 192 else None
-    if timed_out or intent == "timeout":
-        return ExitReason.TIMEOUT, _SIGKILL if timed_out else number
+    if timed_out or (intent == "timeout" and number == _SIGKILL):
+        return ExitReason.TIMEOUT, _SIGKILL  # else it ended by itself, a moment before
     if intent == "escalate":
         if number == _SIGKILL:
             return ExitReason.STOP_ESCALATED, number

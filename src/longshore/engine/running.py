@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from longshore.options import CreateOptions
 
 
-def prepare(options: CreateOptions, data: bytes | None) -> None:
-    """Check what is asked for, and add what every such run has."""
+def prepare(options: CreateOptions, data: object, timeout: float | None) -> float | None:
+    """Check what is asked for, and add what every such run has; return its deadline."""
+    if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InvalidArgument(f"input: {data!r} is not bytes", hint="text.encode()")
     if options.get("log_driver") == "none" or options.get("log_opt"):
         raise InvalidArgument(
             "run() returns what the log has, all of it: it takes no log_driver='none' and no "
@@ -34,6 +36,11 @@ def prepare(options: CreateOptions, data: bytes | None) -> None:
     if data is not None:
         options["interactive"] = True
     options["remove"] = True  # by the exit command, if this process is killed
+    if timeout is None:
+        return None
+    from longshore.engine.waiting import until
+
+    return until(timeout)
 
 
 class Running:
@@ -42,17 +49,21 @@ class Running:
     Or `abandon` it at any point.
     """
 
-    __slots__ = ("_container", "_deadline", "_info", "_log", "_machinery", "_stack", "_trace")
+    __slots__ = (
+        "_container", "_deadline", "_info", "_log", "_machinery", "_program", "_stack", "_trace",
+    )  # fmt: skip
 
     def __init__(
         self,
         machinery: Machinery,
         container: Container,
+        program: str,
         deadline: float | None,
         trace: Trace,
     ) -> None:
         self._machinery = machinery
         self._container = container
+        self._program = program
         self._deadline = deadline
         self._trace = trace
         self._stack = contextlib.ExitStack()
@@ -100,7 +111,7 @@ class Running:
         self._info = stopping.time_out(self._machinery, self._container.id)
         self._trace.mark("run")
 
-    def finish(self, program: str, *, check: bool) -> RunResult:
+    def finish(self, *, check: bool) -> RunResult:
         """Return what it has printed and how it ended; it is gone then."""
         from longshore.monitor.logs import capture
 
@@ -116,7 +127,7 @@ class Running:
         if check and not self._info.ok:
             from longshore.engine.reasons import failed
 
-            raise failed(result, program)
+            raise failed(result, self._program)
         return result
 
     def abandon(self, error: BaseException) -> None:

@@ -27,7 +27,12 @@ _SIGKILL = 9
 def send_signal(machinery: Machinery, container_id: str, session_id: str, number: int) -> None:
     """Send a signal to a session's main process. What has ended is fine."""
     record = _intend(machinery, container_id, session_id, "kill", number)
-    if record is not None:
+    if record is None:
+        return
+    inside = sessions.SessionTree(machinery, container_id, record.cgroup).inside
+    if inside is not None:
+        inside.send(number)
+    else:
         send(record.process, number)
 
 
@@ -38,7 +43,7 @@ def kill(machinery: Machinery, container_id: str, session_id: str, *, intent: st
     """
     record = _intend(machinery, container_id, session_id, intent, _SIGKILL)
     if record is not None:
-        sessions.SessionTree(machinery, record.cgroup).end()
+        sessions.SessionTree(machinery, container_id, record.cgroup).end()
 
 
 def _intend(

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 
 from longshore import _log
-from longshore.engine import events, finishing
+from longshore.cgroup.placement import SYSTEMD
+from longshore.engine import events
+from longshore.engine.monitors import end_monitor
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
-from longshore.engine.trees import Tree
+from longshore.engine.trees import Tree, inside
 from longshore.errors import (
     Busy,
     LongshoreError,
@@ -34,7 +37,7 @@ from longshore.linux.processes import boot_id, is_alive, is_ending, open_pidfd
 from longshore.linux.steps import Sleep, appear_steps, run
 from longshore.models import ExitInfo, ExitReason
 from longshore.monitor import logs as monitor_logs
-from longshore.runtime.driver import EXEC
+from longshore.runtime.driver import EXEC, LATE_CODES
 from longshore.store.sessions import LockedSession, SessionRecord, SessionStore
 
 TYPE_CHECKING = False
@@ -45,7 +48,10 @@ if TYPE_CHECKING:
     from longshore.store import Run
 
 _SIGKILL = 9
+_CGROUP = "session-"  # and the id: what its cgroup is called
 _MOST_WORDS = 8192  # bytes of a log that says why a program could not be executed
+# crun paints what it says on a terminal (1.21, 1.28)
+_RED = rb"(?:\x1b\[1;31m)?(.*?)(?:\x1b\[0m)?\r?\n"
 _ENDED_BY_US = (ExitReason.KILLED, ExitReason.TIMEOUT)
 
 
@@ -54,13 +60,18 @@ class SessionTree(Tree):
 
     __slots__ = ()
 
-    def __init__(self, machinery: Machinery, cgroup: str) -> None:
+    def __init__(self, machinery: Machinery, container_id: str, cgroup: str) -> None:
         self._machinery = machinery
         self._container = Cgroup(machinery.cgroup_layout, os.path.dirname(cgroup))
         self.name = os.path.basename(cgroup)
         self.cgroup = self._container.child(self.name)
         self.confined = self.cgroup.exists()
         self.path = ""
+        self.inside = None
+        run_dir = machinery.paths(container_id).session(self.name.removeprefix(_CGROUP)).run
+        pid_file = f"{run_dir}/inner"
+        if os.path.exists(pid_file):  # made before anything else, where there is to be one
+            self.inside = inside(machinery, machinery.store.peek(container_id), pid_file)
 
 
 def store_of(machinery: Machinery, container_id: str) -> SessionStore:
@@ -226,7 +237,7 @@ def _settle(machinery: Machinery, container_id: str, held: LockedSession) -> Non
 def _exit_info(
     machinery: Machinery, container_id: str, record: SessionRecord, sight: Sight
 ) -> ExitInfo:
-    usage, oom_kills = SessionTree(machinery, record.cgroup).usage()
+    usage, oom_kills = SessionTree(machinery, container_id, record.cgroup).usage()
     if oom_kills is None and record.oom_before is not None:
         now = container_ooms(machinery, os.path.dirname(record.cgroup))
         oom_kills = max(0, (now or 0) - record.oom_before)
@@ -290,7 +301,7 @@ def _refused(
     """
     paths = machinery.paths(container_id).session(record.id)
     try:
-        if code <= 0 or not (os.path.getsize(paths.runtime_log) or code == 1):
+        if code <= 0 or not (os.path.getsize(paths.runtime_log) or code in LATE_CODES):
             return None
         container = machinery.store.peek(container_id)
         small = os.path.getsize(paths.log) < _MOST_WORDS
@@ -300,7 +311,7 @@ def _refused(
     if runtime is None or container.run is None or container.run.init is None:
         return None
     out, err = monitor_logs.capture(paths.log) if small else (b"", b"")
-    words = out.replace(b"\r\n", b"\n") if record.config.tty else b"" if out else err
+    words = re.sub(_RED, rb"\1\n", out) if record.config.tty else b"" if out else err
     program = record.config.command[0]
     error, path = runtime.exec_failed(
         container.name, program, code, log=paths.runtime_log, words=words
@@ -336,8 +347,9 @@ def _clear(machinery: Machinery, container_id: str, record: SessionRecord) -> No
 
     Its processes are the container's from now on, unless somebody wanted them to end.
     """
-    tree = SessionTree(machinery, record.cgroup)
-    if record.exit is not None and record.exit.reason in _ENDED_BY_US:
+    tree = SessionTree(machinery, container_id, record.cgroup)
+    killed = record.intent == "timeout" or record.intent_signal == _SIGKILL
+    if killed and record.exit is not None and record.exit.reason in _ENDED_BY_US:
         tree.end()
     else:
         tree.give_to_container()
@@ -351,13 +363,16 @@ def demolish(machinery: Machinery, container_id: str, session_id: str) -> None:
     paths = machinery.paths(container_id).session(session_id)
     end_conmon(machinery, container_id, session_id)
     try:
-        container = machinery.store.peek(container_id).run
+        record = machinery.store.peek(container_id)
     except (NoSuchContainer, RecordCorrupt):
-        container = None
-    if container is not None:
-        tree = SessionTree(machinery, cgroup_path(container.cgroup, session_id))
+        record = None
+    if record is not None and record.run is not None:
+        path = cgroup_path(record.run.container_cgroup, session_id)
+        tree = SessionTree(machinery, container_id, path)
         tree.end()
         tree.cgroup.remove()
+        if record.run.manager == SYSTEMD:
+            machinery.placement_of(record).remove_monitors(session_id)
     remove_tree(paths.run)
     store_of(machinery, container_id).remove(session_id)
 
@@ -366,14 +381,14 @@ def end_conmon(machinery: Machinery, container_id: str, session_id: str) -> None
     """End a session's conmon, however it is found, and a runtime that it has begun."""
     pidfile = machinery.paths(container_id).session(session_id).conmon_pidfile
     while (monitor := find_conmon(pidfile, session_id)) is not None:
-        finishing.end_monitor(machinery, monitor)
+        end_monitor(machinery, monitor)
         if is_alive(monitor):
             return  # the kernel does not end it: nothing that could be done here
 
 
 def cgroup_path(container: str, session_id: str) -> str:
-    """Return the path of a session's cgroup; ``container`` is Longshore's own of the container."""
-    return f"{container}/container/session-{session_id}"
+    """Return the path of a session's cgroup; ``container`` is that of the container's."""
+    return f"{container}/{_CGROUP}{session_id}"
 
 
 def sweep(machinery: Machinery, container_id: str) -> None:

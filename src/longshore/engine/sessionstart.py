@@ -20,6 +20,7 @@ from longshore.engine.execution import describe
 from longshore.engine.names import new_id
 from longshore.engine.trees import end_orphans
 from longshore.errors import (
+    HostUnsupported,
     InvalidArgument,
     LongshoreError,
     MonitorGone,
@@ -53,6 +54,7 @@ def start(machinery: Machinery, container_id: str, config: ExecConfig) -> str:
     _check_preserved(config)
     run = record.run
     assert run is not None and sight.init is not None
+    _check_terminal(machinery, record, config)
     end_orphans(machinery, record)
     sessions.sweep(machinery, container_id)
     session_id = new_id()
@@ -61,10 +63,10 @@ def start(machinery: Machinery, container_id: str, config: ExecConfig) -> str:
         config=config,
         run=run.number,
         boot_id=boot_id(),
-        cgroup=sessions.cgroup_path(run.cgroup, session_id),
+        cgroup=sessions.cgroup_path(run.container_cgroup, session_id),
         created_ns=time.time_ns(),
         actor=identify(os.getpid()),
-        oom_before=sessions.container_ooms(machinery, f"{run.cgroup}/container"),
+        oom_before=sessions.container_ooms(machinery, run.container_cgroup),
     )
     try:
         _start(machinery, record, session, sight.init.pid)
@@ -84,6 +86,18 @@ def _check_preserved(config: ExecConfig) -> None:
         )
 
 
+def _check_terminal(machinery: Machinery, record: Record, config: ExecConfig) -> None:
+    runtime = machinery.runtime_of(record)
+    sandboxed = record.run is not None and record.run.sandboxed
+    if not (config.tty and sandboxed) or runtime is None or runtime.exec_has_terminal():
+        return
+    raise HostUnsupported(
+        f"a process with a terminal was asked for in container {record.name}",
+        f"{runtime.name}, whose exec has no --tty, by which conmon asks for one",
+        hint="run it without a terminal",
+    )
+
+
 def _start(machinery: Machinery, record: Record, session: SessionRecord, init: int) -> None:
     """Take every step of a start, in an order in which each can be the last."""
     runtime = machinery.runtime_of(record)
@@ -95,7 +109,10 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
     for directory in (os.path.dirname(paths.run), paths.run):  # and none above
         with contextlib.suppress(FileExistsError):
             os.mkdir(directory, 0o700)
-    tree = sessions.SessionTree(machinery, session.cgroup)
+    inner = f"{paths.run}/inner" if record.run is not None and record.run.sandboxed else ""
+    if inner:
+        write_atomic(inner, b"")
+    tree = sessions.SessionTree(machinery, record.id, session.cgroup)
     confined = runtime.confines()
     config = session.config
     preserved = len(config.preserve_fds)
@@ -106,7 +123,7 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
         runtime=runtime.path,
         runtime_args=runtime.global_args(paths.runtime_log),
         exec_args=runtime.monitored_args(
-            cgroup=tree.name if confined else "", preserve_fds=preserved
+            cgroup=tree.name if confined else "", preserve_fds=preserved, inner_pid_file=inner
         ),
         process=paths.process,
         bundle=paths.run,
@@ -128,9 +145,9 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
         # As for a container: the kernel lets us wait while it moves conmon.
         trouble: list[str] = []
         monitor_pid = handshake.pid
-        placement = machinery.placement(record.config, record.id)
+        placement = machinery.placement_of(record)
         placing = threading.Thread(
-            target=lambda: trouble.append(placement.place_monitor(monitor_pid)),
+            target=lambda: trouble.append(placement.place_monitor(monitor_pid, session.id)),
             name="placing conmon",
         )
         placing.start()

@@ -12,10 +12,12 @@ import threading
 import time
 
 from longshore import _log
+from longshore.cgroup.placement import SYSTEMD
 from longshore.engine import events, finishing
+from longshore.engine.monitors import end_monitor
 from longshore.engine.reasons import at_rest, start_failed
 from longshore.engine.trace import UNTRACED
-from longshore.errors import LongshoreError, OperationTimeout
+from longshore.errors import HostUnsupported, LongshoreError, OperationTimeout
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.files import (
     make_directory,
@@ -70,7 +72,7 @@ def start(
             finishing.cleanup(machinery, held)
         if held.record.run is not None and status is not Status.INITIALIZED:
             # The last run's conmon may still wait for its exit command, for which nothing is left.
-            finishing.end_monitor(machinery, held.record.run.monitor)
+            end_monitor(machinery, held.record.run.monitor)
         trace.mark("lock")
         if status is not Status.INITIALIZED:
             _init(machinery, held, trace, prepared, console_size)
@@ -97,19 +99,19 @@ def _init(
     bundle = _Bundle()
     try:
         with _Phase("create", name, "finding its programs"):
-            runtime = machinery.runtime(config.runtime)
+            if os.geteuid() != 0:
+                raise HostUnsupported(
+                    "containers need root", f"user {os.geteuid()}", hint="run it with sudo"
+                )
+            placement = machinery.placement(config, record.id)
+            runtime = machinery.runtime(config.runtime, placement.manager)
             conmon = machinery.conmon
-        if machinery.selinux is not None:
+            sandboxed = runtime.sandboxes()
+        if machinery.selinux is not None or config.selinux_opts:
             from longshore.engine import confinement
 
             with _Phase("create", name, "choosing its SELinux labels"):
-                confinement.check_volumes(machinery, config)
-                record = confinement.labelled(machinery, machinery.selinux, record)
-        elif any(":" in word for word in config.selinux_opts):
-            # as podman it goes on without; not in silence, because it was asked for
-            _log.warn(f"container {name} has no SELinux label: SELinux is not active here")
-        machinery.warn_of_settings()
-        placement = machinery.placement(config, record.id)
+                record = confinement.labelled(machinery, record)
         held.save(
             record.replace(
                 run=Run(
@@ -117,13 +119,22 @@ def _init(
                     boot_id=boot_id(),
                     runtime=runtime.name,
                     runtime_path=runtime.path,
+                    # the user's come last, and win
+                    runtime_flags=(
+                        *(runtime.sandbox_flags(config.network) if sandboxed else ()),
+                        *runtime.flags,
+                    ),
+                    sandboxed=sandboxed,
                     cgroup=placement.own.path,
+                    manager=placement.manager,
                     actor=own,
                 ),
                 starts=record.starts + 1,
                 error="",
             )
         )
+        if sandboxed:
+            runtime = machinery.runtime_of(held.record) or runtime  # with the flags of this run
         trace.mark("intent")
         given = inherited()
         with _Phase("create", name, "making its directories"):
@@ -144,14 +155,18 @@ def _init(
         with handshake:
             trace.mark("conmon spawn")
             # Moving a process into a cgroup makes the kernel wait for a grace period of 5–20 ms in
-            # which nothing runs; the bundle is built meanwhile.
+            # which nothing runs, and systemd takes about as long; the bundle is built meanwhile.
             placing = _Placing(placement, handshake.pid)
             placing.start()
             try:
-                _make_bundle(machinery, held, runtime, given, bundle, trace, console_size)
+                _make_bundle(
+                    machinery, held, runtime, given, placement, bundle, trace, console_size
+                )
                 trace.mark("bundle")
             finally:
                 placing.join()
+            with _Phase("create", name, "making its cgroup"):
+                placing.check()
             handshake.release()
             trace.mark("conmon cgroup")
             _load_ahead()
@@ -165,7 +180,7 @@ def _init(
         if bundle.token is not None:
             runtime.learn(bundle.token, record.id)
         with _Phase("create", name, "writing its pid files"):
-            _remember(machinery, held, pid, own)
+            _remember(machinery, held, placement, pid, own)
         trace.mark("record created")
         if config.log_size_max > 0:
             from longshore.engine import supervisor
@@ -241,17 +256,33 @@ class _Phase:
 
 
 class _Placing(threading.Thread):
-    """Moves conmon into its cgroup; ``trouble`` says afterwards why that could not be done."""
+    """Makes what the container's cgroup needs, and moves conmon into its own.
+
+    ``trouble`` says afterwards why conmon could not be moved.
+    """
 
     def __init__(self, placement: Placement, pid: int) -> None:
         super().__init__(name="placing conmon")
         self._placement = placement
         self._pid = pid
+        self._error: LongshoreError | OSError | None = None
         self.trouble = ""
 
     def run(self) -> None:
         """Do it."""
-        self.trouble = self._placement.place_monitor(self._pid)
+        try:
+            self.trouble = self._placement.prepare(self._pid)
+        except (LongshoreError, OSError) as err:
+            self._error = err.with_traceback(None)  # this frame has it: no cycle
+
+    def check(self) -> None:
+        """Raise what keeps the container from having a cgroup."""
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
 
 
 class _Bundle:
@@ -269,6 +300,7 @@ def _make_bundle(
     held: Locked,
     runtime: Runtime,
     given: Inherited,
+    placement: Placement,
     bundle: _Bundle,
     trace: Trace,
     console_size: tuple[int, int] | None,
@@ -289,7 +321,11 @@ def _make_bundle(
         root = mount_root(machinery, held)
     trace.mark("root")
     with _Phase("create", record.name, "building its specification"):
-        spec = build_spec(record.config, spec_context(machinery, record, root))
+        config = record.config
+        spec = build_spec(config, spec_context(machinery, record, root))
+        given_to_cgroup = placement.annotations(config.stop_signal, config.stop_timeout)
+        if given_to_cgroup:
+            spec["annotations"] = {**given_to_cgroup, **spec.get("annotations", {})}
         process = spec["process"]
         bundle.program = (process.get("args") or [""])[0]
         if given.container_env:
@@ -305,6 +341,10 @@ def _describe(machinery: Machinery, held: Locked, runtime: Runtime, given: Inher
     """Make the directories of a run, and say what conmon is told."""
     record = held.record
     config = record.config
+    # conmon puts what -s adds before all else: if the runtime is run by env(1), before its name
+    systemd_cgroup = (
+        record.run is not None and record.run.manager == SYSTEMD and not given.hidden_env
+    )
     paths = machinery.paths(record.id)
     machinery.layout.prepare()
     make_directory(runtime.state_dir)
@@ -318,7 +358,8 @@ def _describe(machinery: Machinery, held: Locked, runtime: Runtime, given: Inher
         container_id=record.id,
         name=config.name,
         runtime=runtime.path,
-        runtime_args=runtime.global_args(paths.runtime_log),
+        runtime_args=runtime.global_args(paths.runtime_log, by_conmon=systemd_cgroup),
+        systemd_cgroup=systemd_cgroup,
         bundle=paths.bundle,
         pidfile=paths.pidfile,
         conmon_pidfile=paths.conmon_pidfile,
@@ -329,7 +370,7 @@ def _describe(machinery: Machinery, held: Locked, runtime: Runtime, given: Inher
         stdin=config.interactive,
         terminal=config.tty,
         no_pivot=machinery.settings.no_pivot_root,
-        exit_command=machinery.exit_command(record.id),
+        exit_command=machinery.exit_command(record.id, record.run.manager if record.run else ""),
         timeout=max(1, round(config.run_timeout)) if config.run_timeout > 0 else 0,
         log_level="debug" if _log.is_debugging() else "warning",
         sync_log=False,
@@ -388,7 +429,9 @@ def mount_root(machinery: Machinery, held: Locked) -> str:
     return paths.merged
 
 
-def _remember(machinery: Machinery, held: Locked, pid: int, own: ProcessId | None) -> None:
+def _remember(
+    machinery: Machinery, held: Locked, placement: Placement, pid: int, own: ProcessId | None
+) -> None:
     record = held.record
     run = record.run
     assert run is not None
@@ -402,7 +445,12 @@ def _remember(machinery: Machinery, held: Locked, pid: int, own: ProcessId | Non
     held.save(
         record.replace(
             status=step(record.status, Fact.MADE),
-            run=run.replace(init=identify(pid), monitor=monitor, actor=own),
+            run=run.replace(
+                init=identify(pid),
+                monitor=monitor,
+                actor=own,
+                inner_cgroup=placement.inner(pid),
+            ),
         )
     )
     events.emit(machinery, "init", held.record)

@@ -55,8 +55,7 @@ def _measure(machinery: Machinery, record: Record) -> Stats | None:
     sight = look(machinery, record)
     if sight.status not in _LIVE or sight.init is None:
         return None
-    limited = machinery.placement(record.config, record.id).runtime.path
-    counters = read_counters(machinery.cgroup_layout, run.cgroup, limited)
+    counters = read_counters(machinery.cgroup_layout, run.cgroup, run.container_cgroup)
     received, sent = _network(sight.init.pid)
     return Stats(
         id=ContainerId(record.id),

@@ -8,7 +8,7 @@ import time
 from longshore._value import Value
 from longshore.engine import events, finishing
 from longshore.engine.observe import look
-from longshore.engine.waiting import await_exit
+from longshore.engine.waiting import await_exit, checked_seconds
 from longshore.errors import (
     CommandFailed,
     LongshoreError,
@@ -59,7 +59,10 @@ def send_signal(machinery: Machinery, container_id: str, number: int) -> None:
         runtime = machinery.runtime_of(record)
         assert runtime is not None
         try:
-            runtime.kill(record.id, number)
+            if run.sandboxed and number == _SIGKILL:
+                _signal(machinery, record, number)
+            else:
+                runtime.kill(record.id, number)
         except RuntimeFailed as error:
             held.save(record)  # what it dies of is not this signal
             _refuse_ended(machinery, record, Op.KILL, error)
@@ -110,6 +113,8 @@ def stop(
     ``signal`` and ``timeout`` (seconds) default to the container's own. Nothing is locked while it
     has its grace. LongshoreError when the kernel does not finish it (S17).
     """
+    if timeout is not None:
+        timeout = checked_seconds(timeout)
     with finishing.settled(machinery, container_id, "stop") as held:
         record = held.record
         require(Op.STOP, record.status, record.name)
@@ -123,7 +128,9 @@ def stop(
                 grace=config.stop_timeout if timeout is None else timeout,
                 fast=fast,
             )
-        deaf = policy.fast and _cannot_receive(run.init, policy.signal)
+        # what can be seen of a sandbox are its own signals, and not those of what is in it
+        fast = policy.fast and not run.sandboxed
+        deaf = fast and _cannot_receive(run.init, policy.signal)
         why = f"its pid 1 cannot receive signal {policy.signal}, so it was killed at once"
         note = why if deaf and policy.grace > 0 else ""
         deaf = deaf or record.status is Status.INITIALIZED
@@ -144,7 +151,7 @@ def stop(
         _signal(machinery, record, sent, everyone=not gently)
     if gently:
         grace = policy.grace
-        if policy.fast and grace > _EXEC and not _gone(run.init, _EXEC):
+        if fast and grace > _EXEC and not _gone(run.init, _EXEC):
             # What got the signal may have been the runtime's own init, a moment before it became
             # the container's program; if that cannot receive it, nobody will.
             changed = _program(run.init) != program
@@ -171,7 +178,10 @@ def _await_death(machinery: Machinery, record: Record) -> None:
     # A pause that comes between freezes it with the signal pending (cgroup v1): thaw it again.
     patience = 0.1
     while not _gone(run.init, min(patience, timeout)):
-        Cgroup(machinery.cgroup_layout, f"{run.cgroup}/container").thaw()
+        Cgroup(machinery.cgroup_layout, run.container_cgroup).thaw()
+        # runc 1.1 looks for those to kill in the hierarchy of devices, out of which systemd can
+        # have moved them (version 1, measured)
+        send(run.init, _SIGKILL)
         if patience >= timeout:
             break
         patience *= 2
@@ -223,11 +233,15 @@ def _signal(machinery: Machinery, record: Record, number: int, *, everyone: bool
     runtime = machinery.runtime_of(record)
     assert run is not None and runtime is not None
     try:
+        if run.sandboxed and record.status is Status.PAUSED:
+            runtime.resume(record.id)  # what is paused there is sent no signal
         runtime.kill(record.id, number, everyone=everyone and os.geteuid() == 0)
     except (ProgramNotFound, ProgramNotExecutable):
         send(run.init, number)  # its runtime is gone: what can be reached without is its init
     except RuntimeFailed:
-        if is_alive(run.init):
+        if run.sandboxed and number == _SIGKILL:
+            send(run.init, number)  # the sandbox, with all that is in it
+        elif is_alive(run.init):
             raise
     _thaw(machinery, record)
 
@@ -236,7 +250,7 @@ def _thaw(machinery: Machinery, record: Record) -> None:
     """A frozen process can neither handle a signal nor die of it."""
     assert record.run is not None
     if record.status is Status.PAUSED:
-        Cgroup(machinery.cgroup_layout, f"{record.run.cgroup}/container").thaw()
+        Cgroup(machinery.cgroup_layout, record.run.container_cgroup).thaw()
 
 
 def _gone(init: ProcessId | None, seconds: float) -> bool:
@@ -280,7 +294,7 @@ def drops_default(machinery: Machinery, container_id: str, number: int) -> bool:
     A signal that init ignores on purpose is not meant.
     """
     run = machinery.store.peek(container_id).run
-    init = None if run is None else run.init
+    init = None if run is None or run.sandboxed else run.init
     masks = signal_masks(init.pid) if init is not None and is_alive(init) else None
     if masks is None or not masks.is_namespace_init:
         return False

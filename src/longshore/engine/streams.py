@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from longshore.errors import OperationTimeout
+from longshore.errors import InvalidArgument, OperationTimeout
 from longshore.linux.processes import open_pidfd
 from longshore.linux.procs import poll_until
 from longshore.monitor.attach import END_OF_INPUT, StdinSocket
@@ -120,7 +120,7 @@ class Input:
 def feed(
     machinery: Machinery,
     container_id: str,
-    source: int | bytes,
+    source: object,
     deadline: float | None = None,
 ) -> None:
     """Write a container's whole standard input and stay until it has ended, or the deadline came.
@@ -128,6 +128,8 @@ def feed(
     ``source`` is a descriptor that is read to its end, or the bytes themselves. What the container
     does not read is nobody's loss, as for a pipe whose reader has gone.
     """
+    if isinstance(source, bool) or not isinstance(source, (int, bytes)):
+        raise InvalidArgument(f"input: {source!r} is neither bytes nor a descriptor")
     record = machinery.store.peek(container_id)
     path = machinery.paths(container_id).attach_socket
     process = record.run.init if record.run is not None else None

@@ -37,7 +37,7 @@ _READY_WITHIN = 2.0  # seconds that a start waits for it
 # The shell ends at once, so that the supervisor is nobody's child, and nobody's zombie in the end.
 _SCRIPT = '"$@" &'
 _CODE = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "import sys; sys.path[:0] = sys.argv[1].split(chr(10)); "
     "from longshore.engine.supervisor import main; main(sys.argv[2:])"
 )
 # No log grows faster, in bytes a second. One that is far from its limit is left alone for as long.
@@ -70,13 +70,13 @@ def _call(machinery: Machinery, *, wait: bool) -> None:
         return
     from longshore.linux.procs import clean_env, poll_until, spawn
 
-    # The package lies where this very module does: see `engine.exitcmd`.
-    package_root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     settings = machinery.settings
+    manager = machinery.cgroup_manager
     reader, writer = os.pipe()
     try:
         try:
-            words = (package_root, settings.root, settings.run_root, str(writer))
+            paths = (machinery.import_path(manager), settings.root, settings.run_root)
+            words = (*paths, manager, str(writer))
             shell = spawn(
                 ("/bin/sh", "-c", _SCRIPT, "sh", machinery.python, "-I", "-S", "-c", _CODE, *words),
                 env=clean_env(),
@@ -94,12 +94,13 @@ def _call(machinery: Machinery, *, wait: bool) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Be the supervisor: root, run root and a descriptor to close when ready are the arguments."""
-    root, run_root, ready = argv
+    """Be the supervisor: root, run root, cgroup manager and a descriptor to close when
+    ready are the arguments."""
+    root, run_root, manager, ready = argv
     from longshore.config import Settings
     from longshore.engine.machinery import Machinery
 
-    machinery = Machinery(Settings(root=root, run_root=run_root))
+    machinery = Machinery(Settings(root=root, run_root=run_root), cgroup_manager=manager)
     path = machinery.layout.supervisor
     try:
         _supervise(machinery, path, _closing(int(ready)))
@@ -175,10 +176,15 @@ def _nap(room: int | None) -> None:
 
 def _leave_starter(machinery: Machinery) -> None:
     """Leave the starter's cgroup, with which we would be killed; where that fails, so be it."""
-    from longshore.cgroup.placement import DEFAULT_PARENT, Placement
+    from longshore.cgroup.placement import CGROUPFS, Cgroupfs
 
     with contextlib.suppress(LongshoreError, OSError):
-        Placement(machinery.cgroup_layout, DEFAULT_PARENT, "").place_monitor(os.getpid())
+        if machinery.cgroup_manager == CGROUPFS:
+            Cgroupfs(machinery.cgroup_layout, "", "").place_monitor(os.getpid())
+        else:
+            from longshore.cgroup.systemd import leave_starter
+
+            leave_starter(machinery.systemd, os.getpid())
 
 
 def _monitor(record: Record) -> ProcessId | None:
@@ -321,5 +327,5 @@ class _Log:
         finally:
             os.close(fd)
         self._asked = False
-        rotation.throw_away(task.path, task.files - 1)
+        rotation.throw_away(task.path, task.files)
         return state

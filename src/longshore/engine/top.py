@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from longshore.engine.observe import look
-from longshore.errors import WrongState
+from longshore.errors import HostUnsupported, WrongState
 from longshore.lifecycle import Op, Status, permitted
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.proctable import boot_time_ns, read_process, terminal_name
@@ -29,6 +29,12 @@ def top(machinery: Machinery, container_id: str) -> list[ProcessInfo]:
             "list the processes of",
             sight.status.value,
             [*(s.value for s in permitted(Op.EXEC)), Status.PAUSED.value],
+        )
+    if run.sandboxed:
+        raise HostUnsupported(
+            f"the processes of container {record.name} were asked for",
+            f"{run.runtime}, in whose sandbox none of them is the host's",
+            hint="`exec` a ps inside",
         )
     seen = [
         facts

@@ -21,6 +21,7 @@ from longshore.models import Usage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.engine.machinery import Machinery
+    from longshore.engine.sandboxed import Inside
     from longshore.store import Record
 
 _serial = itertools.count(1)
@@ -29,7 +30,7 @@ _serial = itertools.count(1)
 class Tree:
     """All processes of one exec. ``path`` is the file that says that it is there."""
 
-    __slots__ = ("_container", "_machinery", "cgroup", "confined", "name", "path")
+    __slots__ = ("_container", "_machinery", "cgroup", "confined", "inside", "name", "path")
 
     def __init__(
         self, machinery: Machinery, record: Record, name: str, *, confined: bool | None = None
@@ -37,11 +38,12 @@ class Tree:
         """``confined``: whether it has a cgroup; None looks whether there is one."""
         assert record.run is not None
         self._machinery = machinery
-        self._container = Cgroup(machinery.cgroup_layout, f"{record.run.cgroup}/container")
+        self._container = Cgroup(machinery.cgroup_layout, record.run.container_cgroup)
         self.cgroup = self._container.child(name)
         self.confined = self.cgroup.exists() if confined is None else confined
         self.name = name
         self.path = f"{machinery.paths(record.id).run}/{name}"
+        self.inside = inside(machinery, record, f"{self.path}.inner")
 
     @classmethod
     def begin(cls, machinery: Machinery, record: Record, *, confined: bool) -> Tree:
@@ -74,13 +76,16 @@ class Tree:
 
     def end(self) -> None:
         """Kill all of them, and wait until they are gone. LongshoreError when that takes long."""
-        if self.confined:
+        patience = self._machinery.settings.kill_timeout
+        if self.inside is not None:
+            self.inside.end(patience)
+        elif self.confined:
             self._thaw()
-            self.cgroup.end(self._machinery.settings.kill_timeout)
+            self.cgroup.end(patience)
         else:
             from longshore.engine.marked import end_marked
 
-            end_marked(self._container, self.name, self._machinery.settings.kill_timeout)
+            end_marked(self._container, self.name, patience)
 
     def _thaw(self) -> None:
         """Let what is to be killed die, in a paused container that stays paused.
@@ -113,8 +118,20 @@ class Tree:
         """Take away its cgroup, and last its file; False when something still lives in it."""
         gone = self.cgroup.remove()
         if gone:
+            if self.inside is not None:
+                remove_file(self.inside.pid_file)
             remove_file(self.path)
         return gone
+
+
+def inside(machinery: Machinery, record: Record, pid_file: str) -> Inside | None:
+    """Return where the processes of an exec are, when they are none of the host's."""
+    runtime = machinery.runtime_of(record)
+    if record.run is None or not record.run.sandboxed or runtime is None:
+        return None
+    from longshore.engine.sandboxed import Inside
+
+    return Inside(runtime, record.id, pid_file)
 
 
 def end_orphans(machinery: Machinery, record: Record) -> None:

@@ -15,7 +15,7 @@ import threading
 
 from longshore.engine import finishing
 from longshore.engine.observe import look
-from longshore.errors import LongshoreError
+from longshore.errors import HostUnsupported, LongshoreError
 from longshore.lifecycle import Status
 from longshore.linux.libc import call
 from longshore.linux.mounts import mount
@@ -71,7 +71,14 @@ def opened(
     """
     while True:
         record = machinery.store.peek(container_id)
-        root = _of_process(look(machinery, record).init)
+        init = look(machinery, record).init
+        if init is not None and record.run is not None and record.run.sandboxed:
+            raise HostUnsupported(
+                f"the files of container {record.name} were asked for while it runs",
+                f"{record.run.runtime}, whose sandbox has them for itself",
+                hint="stop it first, or use `exec` with cat or tar",
+            )
+        root = _of_process(init)
         if root is not None:
             with root:
                 yield View(root, record)

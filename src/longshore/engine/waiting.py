@@ -33,6 +33,23 @@ if TYPE_CHECKING:
 CONDITIONS = ("exited", "next_exit", "removed")
 
 
+def until(timeout: float | None) -> float | None:
+    """Return the `time.monotonic` moment at which a time limit in seconds is over.
+
+    InvalidArgument for what is no length of time: less than 0 is no way to say "for ever".
+    """
+    return None if timeout is None else time.monotonic() + checked_seconds(timeout)
+
+
+def checked_seconds(timeout: float) -> float:
+    """Return a length of time that a caller has given, or raise InvalidArgument."""
+    if type(timeout) in (int, float) and 0 <= timeout < float("inf"):
+        return timeout
+    from longshore.options.parse import seconds  # also says what is wrong
+
+    return seconds(timeout, "timeout")
+
+
 def await_condition(
     machinery: Machinery, container_id: str, condition: str, *, timeout: float | None = None
 ) -> ExitInfo:
@@ -88,7 +105,7 @@ def exit_steps(
     of_run: int | None = None,
 ) -> Steps[ExitInfo]:
     """Do what `await_exit` does, in steps."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = until(timeout)
     while True:
         try:
             record = machinery.store.peek(container_id)
@@ -204,7 +221,7 @@ def removal_steps(
     machinery: Machinery, container_id: str, *, timeout: float | None = None
 ) -> Steps[ExitInfo]:
     """Do what `await_removal` does, in steps."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = until(timeout)
     home = machinery.paths(container_id).home
     with Watch() as watch:
         try:
@@ -247,7 +264,7 @@ def status_steps(
     """Do what `await_status` does, in steps."""
     if not wanted:
         raise InvalidArgument("wait_status() needs a status to wait for")
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = until(timeout)
     while True:
         with Watch() as watch:
             home = machinery.paths(container_id).home

@@ -31,12 +31,15 @@ _LAST_STEPS = (0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 class Hierarchy:
     """One mounted hierarchy: its directory, its version, and its v1 controllers."""
 
-    __slots__ = ("controllers", "mount", "version")
+    __slots__ = ("controllers", "mount", "named", "version")
 
     def __init__(self, mount: str, version: int, controllers: frozenset[str]) -> None:
         self.mount = mount
         self.version = version
         self.controllers = controllers
+        # Without controllers, for keeping track alone (name=, release_agent=): not every runtime
+        # puts everything into it.
+        self.named = bool(controllers) and all("=" in name for name in controllers)
 
 
 class Layout:
@@ -132,6 +135,8 @@ class Cgroup:
                 os.mkdir(directory, 0o755)
             except FileNotFoundError:
                 if not parents:
+                    if hierarchy.named:
+                        continue
                     raise
                 os.makedirs(directory, 0o755, exist_ok=True)
             except FileExistsError:
@@ -142,7 +147,11 @@ class Cgroup:
     def add(self, pid: int) -> None:
         """Move a process in, in every hierarchy; OSError when one refuses."""
         for hierarchy in self.layout.hierarchies:
-            _write(self._in(hierarchy), "cgroup.procs", str(pid))
+            try:
+                _write(self._in(hierarchy), "cgroup.procs", str(pid))
+            except FileNotFoundError:
+                if not hierarchy.named:
+                    raise
 
     def remove(self) -> bool:
         """Remove it and all below it; False when a process keeps any of it busy."""

@@ -203,8 +203,10 @@ class Copier:
             if not self.overwrite:
                 raise IsADirectoryError(errno.EISDIR, "a file cannot replace a directory", new)
             remove(target, new)
+        elif stat.S_ISFIFO(there.st_mode):
+            pass  # replaced by its name, and never opened
         elif not (stat.S_ISREG(there.st_mode) or stat.S_ISLNK(there.st_mode)):
-            raise FileExistsError(errno.EEXIST, "it is a device, a fifo or a socket", new)
+            raise FileExistsError(errno.EEXIST, "it is a device or a socket", new)
         elif _rewritten(target, new, fill):
             return
         temporary = f".longshore-{os.urandom(6).hex()}.tmp"

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         @property
         def name(self) -> str: ...
         @property
+        def runtime(self) -> str: ...
+        @property
         def bundle(self) -> str: ...
         @property
         def terminal(self) -> bool: ...
@@ -209,6 +211,7 @@ class Handshake:
     )  # fmt: skip
     _aim = "create container {}"
     _done = "created"
+    _awaited = "the container's pid"
 
     def __init__(
         self,
@@ -331,17 +334,24 @@ class Handshake:
                 )
             chunk = os.read(self._sync, 65536)
             if not chunk:
-                raise MonitorGone(
-                    f"{self._cannot}: conmon ended before that: "
-                    f"{self._words() or data.decode('utf-8', 'replace') or 'it said nothing'}",
-                    argv=self._argv,
-                    stderr=self._words(),
-                    hint="run it by hand as `docs/debugging.md` shows",
-                )
+                raise self._gone(data.decode("utf-8", "replace"))
             data += chunk
             if len(data) > 1 << 20:
                 break  # no answer is that long: let the parser refuse it
         return bytes(data.partition(b"\n")[0])
+
+    def _gone(self, told: str) -> MonitorGone:
+        words, runtime = self._words() or told, self._launch.runtime
+        hint = "run it by hand as `docs/debugging.md` shows"
+        if not words:
+            words = f"neither it nor the runtime {runtime} said why"
+            hint = f"is {runtime} an OCI runtime? {hint}"
+        return MonitorGone(
+            f"{self._cannot}: conmon ended before it had told {self._awaited}: {words}",
+            argv=self._argv,
+            stderr=self._words(),
+            hint=hint,
+        )
 
     def _close_start(self) -> None:
         if self._start >= 0:

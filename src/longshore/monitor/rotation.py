@@ -80,15 +80,15 @@ def _has_open(pid: int, path: str) -> bool:
     return False
 
 
-def throw_away(path: str, keep: int) -> None:
-    """Remove the oldest rotated files, so that ``keep`` stay; one, if conmon has not begun anew.
+def throw_away(path: str, files: int) -> None:
+    """Remove the oldest rotated files, so that there are ``files`` with the log itself.
 
+    One stays in any case: a log that has just begun anew may be all but empty, and what a container
+    has said last, before it ended, is in the one before.
     Nothing that somebody who follows the log has still to read (`logfiles.pin`), until all that is
     kept for their sake is more than `SPARE`. Safe beside `move_aside`: numbers only grow.
     """
-    if not keep and not os.path.lexists(path):
-        keep = 1
-    numbers = rotated(path)[keep:]
+    numbers = rotated(path)[max(1, files - 1) :]
     sizes: dict[int, int] = {}
     for number in numbers:
         with contextlib.suppress(FileNotFoundError):

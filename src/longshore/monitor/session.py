@@ -75,6 +75,7 @@ class SessionHandshake(Handshake):
     __slots__ = ()
     _aim = "run a process in container {}"
     _done = "started"
+    _awaited = "the process's pid"
 
     def __init__(
         self,

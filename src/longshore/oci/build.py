@@ -18,6 +18,8 @@ from longshore.oci.resources import resources, rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from longshore.oci.schema import DeviceNode, Linux, Namespace, NamespaceType, Process, Spec
     from longshore.options import ContainerConfig
 
@@ -48,18 +50,38 @@ def build_spec(config: ContainerConfig, host: SpecContext) -> Spec:
     # in a namespace of others, the name is theirs
     if config.uts in ("", "private"):
         spec["hostname"] = _hostname(config, host)
-    nested = {_NESTED: "rootcontext"} if "nested" in config.selinux_opts else {}
-    if annotations := {**nested, **host.annotations, **config.annotations}:
+    if annotations := annotations_of(config, host.annotations):
         spec["annotations"] = annotations
+    if host.cdi is not None:
+        from longshore.oci.edits import apply
+
+        apply(spec, host.cdi, asked=frozenset(mount.target for mount in config.mounts))
     if host.hooks:
         from longshore.oci.patch import copy_json
 
-        spec["hooks"] = copy_json(dict(host.hooks))
+        # behind those of CDI devices, as podman has them
+        own, more = spec.get("hooks", {}), copy_json(dict(host.hooks))
+        stages = dict.fromkeys((*own, *more))
+        spec["hooks"] = {s: [*own.get(s, ()), *more.get(s, ())] for s in stages}
     if config.spec_patch:
-        from longshore.oci.patch import merge_patch
+        from longshore.oci.patch import check_patched, merge_patch
 
+        cgroup = spec["linux"].get("cgroupsPath", "")
         spec = merge_patch(spec, config.spec_patch)
+        check_patched(spec, cgroup)
     return spec
+
+
+def arguments(config: ContainerConfig) -> list[str]:
+    """Return the words of the process, whose first one is what is executed."""
+    own = [*config.entrypoint, *config.command]
+    return [INIT_TARGET, "--", *own] if config.init else own
+
+
+def annotations_of(config: ContainerConfig, more: Mapping[str, str]) -> dict[str, str]:
+    """Return the annotations of the spec; those asked for replace others."""
+    nested = {_NESTED: "rootcontext"} if "nested" in config.selinux_opts else {}
+    return {**nested, **more, **config.annotations}
 
 
 def _hostname(config: ContainerConfig, host: SpecContext) -> str:
@@ -76,22 +98,19 @@ def _hostname(config: ContainerConfig, host: SpecContext) -> str:
 
 def _process(config: ContainerConfig, host: SpecContext, bounding: tuple[str, ...]) -> Process:
     user = host.user
-    args = [*config.entrypoint, *config.command]
-    if config.init:
-        if not host.init_path:
-            raise HostUnsupported(
-                "init needs a small init program",
-                "no catatonit",
-                hint="install catatonit, or give init_path=",
-            )
-        args = [INIT_TARGET, "--", *args]
+    if config.init and not host.init_path:
+        raise HostUnsupported(
+            "init needs a small init program",
+            "no catatonit",
+            hint="install catatonit, or give init_path=",
+        )
     process: Process = {
         "user": {
             "uid": user.uid,
             "gid": user.gid,
             "umask": host.default_umask if config.umask is None else config.umask,
         },
-        "args": args,
+        "args": arguments(config),
         "env": [f"{name}={value}" for name, value in environment(config, host).items()],
         "cwd": config.workdir or "/",
         "capabilities": capabilities(config, bounding, user.uid),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from longshore.models import Device
+    from longshore.oci.edits import Edits
     from longshore.oci.schema import Hook
     from longshore.options import ContainerConfig
 
@@ -60,7 +61,8 @@ class SpecContext(Value):
     resolv_path: str = ""  # on /etc/resolv.conf
     init_path: str = ""  # catatonit or its like, for init=True
     annotations: Mapping[str, str] = {}
-    hooks: Mapping[str, list[Hook]] = {}  # by stage, for OCI hooks directories
+    hooks: Mapping[str, list[Hook]] = {}  # by stage, of OCI hooks directories
+    cdi: Edits | None = None  # what CDI devices change
     process_label: str = ""  # of SELinux; "" is none
     mount_label: str = ""
     apparmor: str = ""  # a profile that is loaded; "" is none
@@ -68,6 +70,8 @@ class SpecContext(Value):
     # this host
     cgroup_version: int = 1
     controllers: frozenset[str] | None = None  # what PARENT can hand down; None: not known
+    processors: str = ""  # those that are online, as "0-3,8"; "" is not known
+    memory_nodes: str = ""
     swap_accounting: bool = True  # memory.memsw.* (v1) or memory.swap.max (v2) is there
     bounding_mask: int = ALL_CAPABILITIES_MASK  # CapBnd of this process
     host_rlimits: Mapping[str, tuple[int, int]] = {}  # RLIMIT_… → soft, hard; −1 is unlimited
@@ -118,6 +122,10 @@ def gather(
         facts["bounding_mask"] = bounding_mask()
     if config.oom_score_adj is not None and "oom_score_adj" not in facts:
         facts["oom_score_adj"] = int(_read("/proc/self/oom_score_adj") or -1000)
+    if config.cpuset_cpus and "processors" not in facts:
+        facts["processors"] = _read("/sys/devices/system/cpu/online").strip()
+    if config.cpuset_mems and "memory_nodes" not in facts:
+        facts["memory_nodes"] = _read("/sys/devices/system/node/online").strip()
     if "lsms" not in facts:
         facts["lsms"] = active_lsms()
     uname = os.uname()

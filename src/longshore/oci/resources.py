@@ -54,9 +54,16 @@ def check_controllers(config: ContainerConfig, host: SpecContext) -> None:
         if not has_controller(host, name):
             raise HostUnsupported(
                 f"a limit that was asked for needs the cgroup controller {name}",
-                f"cgroup v{host.cgroup_version} with {' '.join(sorted(host.controllers or ()))}",
+                f"cgroup v{host.cgroup_version} with "
+                f"{' '.join(sorted(host.controllers or ())) or 'no controllers'}",
                 hint="leave the limit out, or enable the controller for the parent cgroup",
             )
+    for option, asked, have in (
+        ("cpuset_cpus", config.cpuset_cpus, host.processors),
+        ("cpuset_mems", config.cpuset_mems, host.memory_nodes),
+    ):
+        if have and _highest(asked) > _highest(have):
+            raise HostUnsupported(f"{option} of {asked}", f"{have} here", hint="leave it out")
     if config.memory_swap is not None and not host.swap_accounting:
         raise HostUnsupported(
             "memory_swap needs swap accounting",
@@ -65,6 +72,11 @@ def check_controllers(config: ContainerConfig, host: SpecContext) -> None:
         )
     if config.memory_swappiness is not None and host.cgroup_version == 2:
         raise HostUnsupported("memory_swappiness needs cgroup v1", "cgroup v2")
+
+
+def _highest(ranges: str) -> int:
+    """Return the last number of "0-2,7"; −1 of nothing."""
+    return max((int(word) for word in ranges.replace("-", ",").split(",") if word), default=-1)
 
 
 def resources(config: ContainerConfig, host: SpecContext) -> Resources:

@@ -202,6 +202,16 @@ class Seccomp(TypedDict):
     syscalls: NotRequired[list[Syscall]]
 
 
+class IntelRdt(TypedDict, total=False):
+    """Cache and memory bandwidth (resctrl)."""
+
+    closID: str
+    l3CacheSchema: str
+    memBwSchema: str
+    enableCMT: bool
+    enableMBM: bool
+
+
 class Linux(TypedDict, total=False):
     """What only Linux has."""
 
@@ -211,6 +221,7 @@ class Linux(TypedDict, total=False):
     resources: Resources
     sysctl: dict[str, str]
     seccomp: Seccomp
+    intelRdt: IntelRdt
     maskedPaths: list[str]
     readonlyPaths: list[str]
     mountLabel: str

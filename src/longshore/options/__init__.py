@@ -56,7 +56,8 @@ if TYPE_CHECKING:
         cap_drop: Iterable[str]
         security_opt: Iterable[str]
         privileged: bool
-        devices: Iterable[str | Device]
+        devices: Iterable[str | Device]  # "SRC[:DST[:rwm]]", or a CDI device: "VENDOR/CLASS=NAME"
+        gpus: str | Iterable[str] | None  # "all", or numbers or ids: CDI devices of nvidia.com/gpu
         sysctls: Mapping[str, str] | Iterable[str] | None
         stop_signal: str | int | None
         stop_timeout: float | None
@@ -87,6 +88,9 @@ if TYPE_CHECKING:
         spec: Callable[[Spec], Spec | None] | None  # changes the finished spec
         spec_patch: Mapping[str, Any] | None  # an RFC 7396 merge patch for the finished spec
         create_command: Sequence[str]  # the command line that asked, for inspect
+
+
+NAMESPACES = ("network", "pid", "ipc", "uts", "userns", "cgroupns")
 
 
 class ContainerConfig(Value):
@@ -128,6 +132,7 @@ class ContainerConfig(Value):
     read_only_tmpfs: bool = True
     shm_size: int | None = None  # bytes
     devices: tuple[Device, ...] = ()
+    cdi_devices: tuple[str, ...] = ()  # VENDOR/CLASS=NAME; what they are shows at the start
     # limits: None is "not asked"
     memory: int | None = None
     memory_swap: int | None = None
@@ -178,6 +183,12 @@ class ContainerConfig(Value):
     conmon_pidfile: str = ""
     cidfile: str = ""
     spec_patch: Mapping[str, Any] = {}
+
+    @property
+    def joined(self) -> dict[str, str]:
+        """Which namespaces (fields of this) are those of other containers, and of which."""
+        modes: dict[str, str] = {kind: getattr(self, kind) for kind in NAMESPACES}
+        return {k: m[len("container:") :] for k, m in modes.items() if m.startswith("container:")}
 
 
 def normalize(

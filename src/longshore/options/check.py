@@ -10,7 +10,7 @@ import os
 
 from longshore.errors import HostUnsupported, InvalidArgument
 from longshore.models import Device, Mount, Ulimit
-from longshore.options import ContainerConfig
+from longshore.options import NAMESPACES, ContainerConfig, cdi
 from longshore.options import mounts as m
 from longshore.options import names as n
 from longshore.options import parse as p
@@ -28,7 +28,7 @@ _KNOWN = """
     name rootfs overlay entrypoint env workdir user group_add hostname labels annotations volumes
     mounts tmpfs read_only read_only_tmpfs memory memory_swap memory_reservation memory_swappiness
     cpus cpu_shares cpu_period cpu_quota cpuset_cpus cpuset_mems pids_limit blkio_weight ulimits
-    cap_add cap_drop security_opt privileged devices sysctls stop_signal stop_timeout runtime
+    cap_add cap_drop security_opt privileged devices gpus sysctls stop_signal stop_timeout runtime
     cgroup_parent cgroup_manager cgroupns ipc pid uts userns network init init_path shm_size
     oom_score_adj log_driver log_opt pidfile conmon_pidfile cidfile interactive tty remove umask
     unmask run_timeout spec spec_patch create_command
@@ -86,10 +86,18 @@ def _check_image(image: object, fields: Mapping[str, Any]) -> None:
 
 
 def _root(given: Mapping[str, Any]) -> dict[str, Any]:
+    # runc refuses a root that is a symbolic link
+    rootfs = n.directory(given["rootfs"], "rootfs") if "rootfs" in given else ""
+    overlay = r.flag(given, "overlay")
+    if rootfs == "/" and not overlay:
+        # pivot_root(2): EBUSY where the new root is the current one
+        raise InvalidArgument(
+            "rootfs: / is this host's own root, which cannot be a container's too",
+            hint="overlay=True (--rootfs /:O) runs on a view of it, which leaves it untouched",
+        )
     return {
-        # runc refuses a root that is a symbolic link
-        "rootfs": n.directory(given["rootfs"], "rootfs") if "rootfs" in given else "",
-        "overlay": r.flag(given, "overlay"),
+        "rootfs": rootfs,
+        "overlay": overlay,
         "labels": r.table(given, "labels"),
         "annotations": r.table(given, "annotations"),
         "create_command": r.argv(given.get("create_command", ()), "create_command"),
@@ -125,10 +133,17 @@ def _file_systems(given: Mapping[str, Any]) -> dict[str, Any]:
     for target, words in r.pairs(given, "tmpfs", separator=":"):
         found.append(m.parse_tmpfs(target, words or ""))
     m.check_targets(found)
-    devices = [
-        m.check_device(item) if isinstance(item, Device) else m.parse_device(item)
-        for item in r.items(given, "devices", (str, Device))
-    ]
+    devices: list[Device] = []
+    cdi_devices: list[str] = []
+    for item in r.items(given, "devices", (str, Device)):
+        if isinstance(item, Device):
+            devices.append(m.check_device(item))
+        elif cdi.is_qualified(item):
+            cdi_devices.append(cdi.parse_name(item))
+        else:
+            devices.append(m.parse_device(item))
+    gpus = given.get("gpus", ())
+    cdi_devices += cdi.parse_gpus([gpus] if isinstance(gpus, str) else r.strings(given, "gpus"))
     targets = [device.target for device in devices]
     for target in targets:
         if targets.count(target) > 1:
@@ -136,6 +151,7 @@ def _file_systems(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "mounts": tuple(found),
         "devices": tuple(devices),
+        "cdi_devices": tuple(dict.fromkeys(cdi_devices)),
         "read_only": r.flag(given, "read_only"),
         "read_only_tmpfs": r.flag(given, "read_only_tmpfs", True),
         "shm_size": r.size(given, "shm_size"),
@@ -266,10 +282,7 @@ def _privilege(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _namespaces(given: Mapping[str, Any]) -> dict[str, Any]:
-    modes = {
-        kind: s.namespace(kind, given.get(kind))
-        for kind in ("network", "pid", "ipc", "uts", "userns", "cgroupns")
-    }
+    modes = {kind: s.namespace(kind, given.get(kind)) for kind in NAMESPACES}
     hostname = n.check_hostname(given.get("hostname", ""))
     if hostname and modes["uts"] not in ("", "private"):
         raise InvalidArgument(
@@ -332,10 +345,12 @@ def _cgroup_parent(value: object) -> str:
         raise InvalidArgument(f"cgroup_parent: {path!r} is not a cgroup's path")
     if any(part in ("", ".", "..") for part in parts):
         raise InvalidArgument(f"cgroup_parent: {path!r} is not a plain path", hint="/a/b")
-    if not path.startswith("/") and not path.endswith(".slice"):
-        raise InvalidArgument(
-            f"cgroup_parent: {path!r} is not an absolute path", hint=f"/{path}, or a systemd slice"
-        )
+    if not path.startswith("/"):
+        if not path.endswith(".slice"):
+            raise InvalidArgument(
+                f"cgroup_parent: {path!r} is not an absolute path",
+                hint=f"/{path}, or a systemd slice",
+            )
     return path.rstrip("/")
 
 

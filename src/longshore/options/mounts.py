@@ -259,8 +259,6 @@ def check_targets(mounts: Iterable[Mount]) -> None:
 def parse_device(spec: str, what: str = "devices") -> Device:
     """Return the device of ``SRC[:DST[:rwm]]`` or ``SRC:rwm``."""
     source, *rest = text(spec, what).split(":")
-    if not source.startswith("/") and "=" in source and "/" in source:
-        raise _later(what, f"{spec!r} is a CDI device")
     target, permissions = source, "rwm"
     if len(rest) == 1 and not rest[0].startswith("/"):
         permissions = rest[0]

@@ -252,11 +252,11 @@ def parse_ulimit(spec: str, what: str = "ulimits") -> Ulimit:
 
 
 def env_name(name: object, what: str) -> str:
-    """Return a name that an environment can hold: not empty, no ``=``, no newline, no NUL."""
+    """Return a name that an environment can hold: not empty, no ``=``, no white space, no NUL."""
     word = text(name, what)
-    if not word or "=" in word or "\n" in word:
+    if not word or "=" in word or any(c.isspace() for c in word):
         raise InvalidArgument(
-            f"{what}: {word!r} is not a variable's name", hint="it has no '=' and no newline"
+            f"{what}: {word!r} is not a variable's name", hint="it has no '=' and no white space"
         )
     return word
 

@@ -29,6 +29,12 @@ def items(given: Mapping[str, Any], name: str, kinds: tuple[type, ...]) -> list[
     value = given.get(name, ())
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise InvalidArgument(f"{name}: {value!r} is not a list", hint=f"{name}=[{value!r}]")
+    if hasattr(value, "items"):
+        meant = [f"{key}:{item}" for key, item in value.items()]
+        raise InvalidArgument(
+            f"{name}: {value!r} is a mapping; a list is meant",
+            hint=f"{name}={meant!r}" if name == "volumes" else f"{name}=[…]",
+        )
     found = list(value)
     for item in found:
         if not isinstance(item, kinds):
@@ -64,7 +70,8 @@ def table(given: Mapping[str, Any], name: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in pairs(given, name):
         if not text(key, name):
-            raise InvalidArgument(f"{name}: ={value} has no name", hint="NAME=VALUE")
+            shown = "" if value is None else f"={value}"
+            raise InvalidArgument(f"{name}: {shown!r} has no name", hint="NAME=VALUE")
         found[key] = text(value or "", f"{name} {key}")
     return found
 

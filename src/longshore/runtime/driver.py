@@ -14,7 +14,7 @@ import re
 
 from longshore._value import Value
 from longshore.errors import RuntimeFailed
-from longshore.linux.files import remove_tree
+from longshore.linux.files import remove_file, remove_tree
 from longshore.linux.mounts import mount_points, unmount
 from longshore.linux.procs import Call, Completed, clean_env, run
 from longshore.runtime.failures import explain, has_error
@@ -32,7 +32,12 @@ _UNKNOWN = (
     r"does not exist"
     r"|(?:error opening file `[^`]*/status`|cannot open directory ['`][^'`]*['`]): No such file"
 )
+# What execve(2) has refused, of an exec: "exec PATH: why" (runc; crun 1.28 with backticks), or
+# "exec: why" (crun 1.21), and the codes that come with it (255 since runc 1.2).
+_LATE = rb"exec(?: `([^`\n]+)`| ([^`\n][^\n]*))?: [^\n:]+\n"
+LATE_CODES = (1, 255)
 _STATE_TIMEOUT = 10.0  # seconds
+_SYSTEMD = "--systemd-cgroup"
 EXEC = "run a process in"  # what an error says cannot be done
 
 
@@ -47,7 +52,10 @@ class RuntimeState(Value):
 class Runtime:
     """One runtime binary with its state directory; ``name`` is what people call it."""
 
-    __slots__ = ("_cache", "_filters", "_global", "_timeout", "name", "path", "state_dir")
+    __slots__ = (
+        "_filters", "_global", "_json_log", "_timeout", "cache", "flags", "name", "path",
+        "state_dir",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -57,27 +65,40 @@ class Runtime:
         state_dir: str,
         cache_dir: str,
         flags: Sequence[str] = (),
+        systemd: bool = False,
         timeout: float | None = None,
+        json_log: bool = True,
     ) -> None:
         """``state_dir`` is its --root; ``flags`` are more global flags, from the user.
 
-        ``timeout`` is in seconds, for each call: a runtime that hangs is killed then.
+        ``systemd``: it is to have the cgroups made by systemd. ``cache_dir`` is where what it was
+        asked is kept. ``timeout`` is in seconds, for each call: a runtime that hangs is killed
+        then.
         """
         self._timeout = timeout
-        self._cache = cache_dir
+        self._json_log = json_log
+        self.cache = cache_dir
         self._filters = FilterCache(cache_dir, path)
         self.name = name
         self.path = path
         self.state_dir = state_dir
-        self._global = ("--root", state_dir, *flags)
+        self.flags = tuple(flags)
+        self._global = ("--root", state_dir, *((_SYSTEMD,) if systemd else ()), *flags)
 
     # argv for others to run
 
-    def global_args(self, log: str | None = None) -> tuple[str, ...]:
-        """Return the flags before the verb; ``log`` asks for a JSON log in that file."""
-        if log is None:
-            return self._global
-        return (*self._global, "--log-format=json", f"--log={log}")
+    def global_args(self, log: str | None = None, *, by_conmon: bool = False) -> tuple[str, ...]:
+        """Return the flags before the verb; ``log`` asks for a JSON log in that file.
+
+        ``by_conmon``: without what conmon's -s adds. One without ``json_log`` (containers.conf,
+        runtime_supports_json) is not asked for a log: what it has to say is on its stderr.
+        """
+        flags = self._global
+        if by_conmon:
+            flags = tuple(flag for flag in flags if flag != _SYSTEMD)
+        if log is None or not self._json_log:
+            return flags
+        return (*flags, "--log-format=json", f"--log={log}")
 
     def start_args(self, container_id: str) -> tuple[str, ...]:
         """Start a created container."""
@@ -131,23 +152,30 @@ class Runtime:
         pid_file: str,
         cgroup: str = "",
         preserve_fds: int = 0,
+        inner_pid_file: str = "",
     ) -> tuple[str, ...]:
         """Run the process that a file describes (runtime-spec, "process") in a container.
 
         ``cgroup`` is one below the container's own that exists already: crun 1.8 and runc 1.1 have
-        it, on cgroup v1 too; see `confines`.
+        it, on cgroup v1 too; see `confines`. ``inner_pid_file`` is for one that `sandboxes`: it
+        writes the pid there that its own kernel has given.
         """
         return (
             "exec",
             f"--process={process}",
             f"--pid-file={pid_file}",
-            *self.monitored_args(cgroup=cgroup, preserve_fds=preserve_fds),
+            *self.monitored_args(
+                cgroup=cgroup, preserve_fds=preserve_fds, inner_pid_file=inner_pid_file
+            ),
             container_id,
         )
 
-    def monitored_args(self, *, cgroup: str = "", preserve_fds: int = 0) -> tuple[str, ...]:
+    def monitored_args(
+        self, *, cgroup: str = "", preserve_fds: int = 0, inner_pid_file: str = ""
+    ) -> tuple[str, ...]:
         """Return what conmon is to add to an `exec` that it runs; the rest it knows itself."""
         return (
+            *([f"--internal-pid-file={inner_pid_file}"] if inner_pid_file else []),
             *([f"--cgroup={cgroup}"] if cgroup else []),
             *([f"--preserve-fds={preserve_fds}"] if preserve_fds else []),
         )
@@ -156,7 +184,43 @@ class Runtime:
         """Whether an exec can be given a cgroup of its own. Asks the binary when it is new."""
         from longshore.runtime.features import takes_flag
 
-        return takes_flag(self.path, "exec", "--cgroup", cache_dir=self._cache)
+        return takes_flag(self.path, "exec", "--cgroup", cache_dir=self.cache)
+
+    def exec_has_terminal(self) -> bool:
+        """Whether conmon can have a terminal from an exec; it asks for one with --tty."""
+        from longshore.runtime.features import takes_flag
+
+        return takes_flag(self.path, "exec", "--tty", cache_dir=self.cache)
+
+    def sandboxes(self) -> bool:
+        """Whether processes run on a kernel of the runtime's own, and are none of the host's.
+
+        gVisor: the pid of a container is that of its sandbox, a pause is nothing that a freezer
+        shows, and what is left of an exec here is a client. Asks the binary when it is new.
+        """
+        from longshore.runtime.features import takes_flag
+
+        return takes_flag(self.path, "exec", "--internal-pid-file", cache_dir=self.cache)
+
+    def sandbox_flags(self, network: str) -> tuple[str, ...]:
+        """Return what one that `sandboxes` has to be told with each call for a container.
+
+        Its writes go to the root that it was given and not to a layer of its own; and what its
+        network is ("none", "host" …), because it reads only what is in a network namespace that
+        somebody has furnished. Without a network of its own or the host's it would refuse to
+        start in Linux 6.18 (runsc 20240729, measured).
+        """
+        from longshore.runtime.features import takes_flag
+
+        found: list[str] = []
+        if takes_flag(self.path, "", "--overlay2", cache_dir=self.cache):
+            found.append("--overlay2=none")
+        mode = {"": "none", "private": "none"}.get(network, network)
+        if mode in ("none", "host") and takes_flag(
+            self.path, "", "--network", cache_dir=self.cache
+        ):
+            found.append(f"--network={mode}")
+        return tuple(found)
 
     def checkpoint_args(
         self,
@@ -240,6 +304,21 @@ class Runtime:
         if done.returncode != 0 and not re.search(_UNKNOWN, done.words):
             raise self._failed(done, "delete", container_id[:12], None)
 
+    def inner_processes(self, container_id: str) -> dict[int, int]:
+        """Return pid → parent of what lives in a container of one that `sandboxes`.
+
+        The pids are those of its own kernel. After its end there are none.
+        """
+        done = run(self._argv(("ps", container_id), None), env=clean_env(), timeout=_STATE_TIMEOUT)
+        rows = [line.split() for line in done.stdout.decode("utf-8", "replace").splitlines()]
+        if done.returncode != 0 or not rows or rows[0][1:3] != ["PID", "PPID"]:
+            return {}
+        return {int(row[1]): int(row[2]) for row in rows[1:] if len(row) > 2}
+
+    def kill_inner(self, container_id: str, pid: int, number: int) -> None:
+        """Signal one process of `inner_processes`; RuntimeFailed when it has ended."""
+        self._call(("kill", f"--pid={pid}", container_id, str(number)), "kill", container_id)
+
     def forget(self, container_id: str) -> None:
         """Remove what the runtime keeps of a container, without asking it.
 
@@ -249,11 +328,20 @@ class Runtime:
         """
         directory = f"{self.state_dir}/{container_id}"
         if not os.path.isdir(directory):
+            self._forget_files(container_id)
             return
         for point in mount_points():
             if point.path.startswith(f"{directory}/"):
                 unmount(point.path, lazy=True)
         remove_tree(directory)
+
+    def _forget_files(self, container_id: str) -> None:
+        """Remove the files of one that makes no directory a container: runsc."""
+        begin = (f"{container_id}_sandbox:", f"runsc-{container_id}.")
+        names = os.listdir(self.state_dir) if os.path.isdir(self.state_dir) else []
+        for name in names:
+            if name.startswith(begin):
+                remove_file(f"{self.state_dir}/{name}")
 
     def is_call(self, argv: Sequence[str], container_id: str) -> bool:
         """Whether a command line is a call of this runtime for a container."""
@@ -292,10 +380,10 @@ class Runtime:
         said = _read_log(log) if returncode > 0 else ""
         if has_error(said):
             return explain(self.name, EXEC, subject, "", log=said, program=program), ""
-        late = re.fullmatch(rb"exec(?: ([^\n]+))?: [^\n:]+\n", words) if returncode == 1 else None
+        late = re.fullmatch(_LATE, words) if returncode in LATE_CODES else None
         if late is None:
             return None, ""
-        return None, os.fsdecode(late[1]) if late[1] else program
+        return None, os.fsdecode(late[1] or late[2] or b"") or program
 
     def argv(self, args: Sequence[str], log: str | None = None) -> list[str]:
         """Return a whole command line, to be run by the caller."""

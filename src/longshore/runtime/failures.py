@@ -22,16 +22,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 # (pattern, class, hint). The first match wins. The sources of the patterns are the messages that
-# crun 1.8–1.28 and runc 1.1–1.3 print; each has a sample in the test data.
+# crun 1.8–1.28, runc 1.1–1.3 and runsc 20240729 print; each has a sample in the test data.
 # They are compiled when something fails, not when a container is started.
 _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
     (
         (
             r"executable file `[^`]*` not found"
             r"|executable file not found in \$PATH"
+            r'|error finding executable "[^"]*" in PATH'
             r'|exec: "[^"]*": stat [^:]*: no such file or directory'
-            r"|^exec [^:]*: no such file or directory"
+            r"|^exec [^:]*: [nN]o such file or directory"
             r"|^exec: No such file or directory"
+            r"|: failed to load [^:]*: no such file or directory"
             r"|exec container process .*: No such file or directory"
         ),
         ProgramNotFound,
@@ -43,8 +45,9 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
             r"|the path `[^`]*` (?:is not a regular file|exists but it is not executable)"
             r'|exec: "[^"]*": (?:stat [^:]*: )?permission denied'
             r'|exec: "[^"]*": (?:exec format error|is a directory)'
-            r"|^exec [^:]*: (?:permission denied|exec format error)"
+            r"|^exec [^:]*: (?:[pP]ermission denied|[eE]xec format error)"
             r"|^exec: (?:Permission denied|Exec format error)"
+            r"|: failed to load [^:]*: (?:permission denied|exec format error)"
             r"|exec container process .*: (?:Exec format error|Permission denied)"
         ),
         ProgramNotExecutable,
@@ -56,7 +59,7 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
         "the kernel limits what a program is given (execve(2)): use a file or standard input",
     ),
     (
-        r"^chdir (?:to )?`|chdir to cwd",
+        r"^chdir (?:to )?`|chdir to cwd|failed to find initial working directory",
         RuntimeFailed,
         "the working directory is looked up inside the container",
     ),
@@ -69,6 +72,19 @@ _TABLE: Sequence[tuple[str, type[RuntimeFailed], str | None]] = (
         r"(?i)cgroups in hybrid mode not supported",
         RuntimeFailed,
         "crun runs on cgroup v1 or v2, not on a mix of both: use `--runtime runc`",
+    ),
+    (
+        r"cannot set up cgroup.*cgroup\.subtree_control: invalid argument",
+        RuntimeFailed,
+        (
+            "it wants cgroup controllers that this host does not hand down: --runtime-flag "
+            "ignore-cgroups does without them, and without limits"
+        ),
+    ),
+    (
+        r"cannot run with network enabled in root network namespace",
+        RuntimeFailed,
+        "on this kernel it can have no network of its own: use network=none or network=host",
     ),
     (
         r"(?i)rlimit.*operation not permitted",
@@ -110,18 +126,23 @@ def has_error(log: str) -> bool:
 
 
 def _first_error(text: str) -> str:
-    """Return the first message of level error in a log, a JSON object or logfmt a line, else ""."""
-    for line in text.splitlines():
-        logfmt = re.search(_LOGFMT, line)
-        if logfmt is not None:
-            line = f'{{"level": "error", "msg": {logfmt[1]}}}'
-        if not line.startswith("{"):
-            continue
-        entry: Any
+    """Return the first message of level error in a log, JSON objects or logfmt a line, else "".
+
+    Objects may take several lines (crun 1.28), or be several in one (runsc).
+    """
+    position = 0
+    while position < len(text):
+        end = text.find("\n", position) + 1 or len(text)
+        logfmt = re.search(_LOGFMT, text[position:end])
+        entry: Any = None
         try:
-            entry = json.loads(line)
+            if logfmt is not None:
+                entry = {"level": "error", "msg": json.loads(logfmt[1])}
+            elif text[position] == "{":
+                entry, end = json.JSONDecoder().raw_decode(text, position)
         except ValueError:
-            continue
+            pass  # cut, or no JSON at all
         if is_table(entry) and entry.get("level") == "error" and entry.get("msg"):
             return str(entry["msg"]).strip()
+        position = end
     return ""

@@ -15,7 +15,7 @@ _known: dict[str, bool] = {}  # of this process; what other processes learned is
 
 
 def takes_flag(binary: str, verb: str, flag: str, *, cache_dir: str) -> bool:
-    """Whether a runtime's verb has a flag, by its own ``--help``; "" is a program without verbs.
+    """Whether a runtime's verb has a flag, by its own ``--help``; "" are flags before any verb.
 
     The answer is kept for this binary (path, inode, size, time) in ``cache_dir``; a cache that
     cannot be written costs time and nothing else.
@@ -46,4 +46,10 @@ def takes_flag(binary: str, verb: str, flag: str, *, cache_dir: str) -> bool:
 
 def _ask(binary: str, verb: str, flag: str) -> bool:
     done = run([binary, *([verb] if verb else []), "--help"], timeout=_TIMEOUT)
-    return bool(re.search(rb"(?<![\w-])" + re.escape(flag.encode()) + rb"(?![\w-])", done.stdout))
+    words = done.stdout + done.stderr
+    if not verb and b' flags" for a list' in words:  # runsc: 'Use "runsc flags" for a list of …'
+        done = run([binary, "flags"], timeout=_TIMEOUT)
+        words = done.stdout + done.stderr
+    # Go's own package for flags shows them with one dash, and takes two
+    name = re.escape(flag.removeprefix("--").encode())
+    return bool(re.search(rb"(?<![\w-])--?" + name + rb"(?![\w-])", words))

@@ -71,6 +71,8 @@ class Layout:
             return
         for path, flag in ((self.root, "--root"), (self.run, "--runroot")):
             why = exposed(path)
+            if not why and os.path.lexists(path) and not os.path.isdir(path):
+                raise StoreError(f"{path} is not a directory", hint=f"name another ({flag})")
             if why:
                 raise StoreError(
                     f"Longshore does not use {path}: {why}",
@@ -159,6 +161,11 @@ class Paths:
     @property
     def winsz_fifo(self) -> str:
         return f"{self.bundle}/winsz"
+
+    @property
+    def dependents(self) -> str:
+        """The ids of containers that use its namespaces: an empty file each, if there ever were."""
+        return f"{self.home}/dependents"
 
     @property
     def oom_file(self) -> str:

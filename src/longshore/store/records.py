@@ -58,7 +58,11 @@ class Run(Value):
     boot_id: str
     runtime: str  # name
     runtime_path: str
+    runtime_flags: tuple[str, ...] = ()  # what that runtime is told with each call for this run
+    sandboxed: bool = False  # its processes are none of the host's; see `Runtime.sandboxes`
     cgroup: str = ""  # Longshore's own, in every hierarchy
+    manager: str = "cgroupfs"  # who made it
+    inner_cgroup: str = ""  # the runtime's below it, where that is not known beforehand
     actor: ProcessId | None = None  # who is starting it; None when the start has been finished
     monitor: ProcessId | None = None
     init: ProcessId | None = None
@@ -68,6 +72,11 @@ class Run(Value):
     intent_signal: int = 0
     note: str = ""  # what to say of its end
     exit_mark: int | None = None  # a number that the event of its end is above
+
+    @property
+    def container_cgroup(self) -> str:
+        """The runtime's cgroup, which the container's processes are in or below."""
+        return self.inner_cgroup or f"{self.cgroup}/container"
 
 
 class Record(Value):
@@ -165,6 +174,8 @@ class Store:
 
     def resolve(self, ref: str) -> str:
         """Return the id for a name, an id, or a beginning of an id that fits only one."""
+        if not isinstance(ref, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgument(f"{ref!r} is not a container's name or id", hint="give a str")
         target = self.names.holder(ref) if is_name(ref) else None
         if target is not None:
             return target

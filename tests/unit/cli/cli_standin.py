@@ -59,6 +59,16 @@ class StandIn:
                 return StandInContainer(self, one)
         raise NoSuchContainer(f"there is no container {ref!r}")
 
+    def _create(
+        self,
+        image: str | None,
+        command: list[str] | None,
+        options: dict[str, object],
+        *,
+        checked: bool = False,
+    ) -> object:
+        return self.create(image, command, **options)
+
     def create(self, image: str | None, command: list[str] | None, **options: object) -> object:
         self.asked.append(("create", image, command, options))
         kept = {name: bool(options.get(name)) for name in ("interactive", "tty")}
@@ -177,11 +187,16 @@ class StandInContainer:
         self._ask("rename", name)
 
     def remove(
-        self, *, force: bool = False, timeout: float | None = None, missing_ok: bool = False
+        self,
+        *,
+        force: bool = False,
+        timeout: float | None = None,
+        missing_ok: bool = False,
+        depend: bool = False,
     ) -> None:
         if self._one.status is Status.RUNNING and not force:
             raise WrongState(self.name, "remove", "running", ["exited"])
-        self._ask("remove", force, timeout)
+        self._ask("remove", force, timeout, *(("depend",) if depend else ()))
         del self._engine.found[self.name]
 
     def wait(self, timeout: float | None = None, *, condition: str = "exited") -> ExitInfo:

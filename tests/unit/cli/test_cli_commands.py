@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def three(shell: Shell) -> StandIn:
     shell.engine = StandIn(
-        inspection("web", created_ns=NOW, started_ns=NOW, labels={"a": "b"}, pid=None),
+        inspection("web", created_ns=NOW, started_ns=NOW, labels={"a": "b"}),
         inspection("job", Status.EXITED, created_ns=NOW + SECOND, exit=ended(3)),
         inspection("new", Status.CREATED, created_ns=NOW + 2 * SECOND),
     )
@@ -49,6 +49,7 @@ def ids(engine: StandIn) -> dict[str, str]:
         (["restart", "-t2", "job"], [("restart", "job", 2.0)], "job\n"),
         (["rm", "job"], [("remove", "job", False, None)], "job\n"),
         (["rm", "-f", "-t", "3", "web"], [("remove", "web", True, 3.0)], "web\n"),
+        (["rm", "--depend", "job"], [("remove", "job", False, None, "depend")], "job\n"),
         (["rename", "web", "x"], [("rename", "web", "x")], ""),
         (["wait", "job"], [("wait", "job", "exited")], "3\n"),
         (["wait", "--condition=stopped", "-i", "5s", "web"], [("wait", "web", "exited")], "7\n"),
@@ -79,6 +80,9 @@ def test_requests(
         (["rm", "nosuch", "web", "job"], 1, "job\n"),
         (["rm", "web", "nosuch", "job"], 2, "job\n"),
         (["rm", "--ignore", "nosuch", "job"], 0, "job\n"),
+        (["rm", "-f", "nosuch"], 0, ""),  # as podman's since 4.3
+        (["rm", "-f", "nosuch", "job"], 0, "job\n"),
+        (["rm", "--force=false", "nosuch"], 1, ""),
         (["kill", "new", "web"], 125, "web\n"),
         (["wait", "nosuch", "job"], 125, "3\n"),
         (["container", "exists", "nosuch"], 1, ""),
@@ -111,6 +115,15 @@ def test_cidfiles(shell: Shell, three: StandIn, tmp_path: Path) -> None:
     done = shell("stop", "--cidfile", str(tmp_path / "no"))
     assert (done.code, "cannot read the cidfile" in done.err) == (125, True)
     assert shell("rm", "-i", "--cidfile", str(tmp_path / "no"), "new").out == "new\n"
+    assert shell("rm", "-f", "--cidfile", str(tmp_path / "no"), "web").out == "web\n"
+
+
+@pytest.mark.parametrize("order", [("one", "two", "three"), ("three", "one", "two")])
+def test_rm_takes_first_what_needs_others(shell: Shell, order: tuple[str, ...]) -> None:
+    one = inspection("one")
+    two = inspection("two", network=f"container:{one.id}")
+    shell.engine = StandIn(one, two, inspection("three", ipc=f"container:{two.id}"))
+    assert shell("rm", "-f", *order).out.split() == ["three", "two", "one"]
 
 
 def test_wait_knows_what_was_removed(shell: Shell) -> None:
@@ -192,6 +205,47 @@ def test_inspect(shell: Shell, three: StandIn) -> None:
     assert json.loads(shell("container", "inspect", "-l").out)[0]["Name"] == "new"
 
 
+def test_inspect_without_labels(shell: Shell) -> None:
+    shell.engine = StandIn(inspection("box"))
+    for form, expected in (
+        ('{{index .Config.Labels "x"}}', ""),
+        ("{{len .Config.Labels}} {{len .Config.Annotations}}", "0 0"),
+        ("{{.Config.Labels}} {{.Config.Annotations}}", "map[] map[]"),
+        ("{{range .Config.Labels}}x{{else}}none{{end}}", "none"),
+        ("{{json .Config.Labels}}", "null"),
+        ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", ""),
+    ):
+        assert shell("inspect", "-f", form, "box").out == f"{expected}\n"
+    (document,) = json.loads(shell("inspect", "box").out)
+    assert document["Config"]["Labels"] is None
+    assert document["NetworkSettings"]["Networks"] == {}
+
+
+def test_inspect_shows_times(shell: Shell, three: StandIn) -> None:
+    form = '{{.Created}} {{.Created.Format "2006-01-02"}} {{.State.StartedAt.Year}}'
+    shown = shell("inspect", "-f", form, "web").out
+    assert shown == "2027-01-15 08:00:00 +0000 UTC 2027-01-15 2027\n"
+    form = "{{.State.Exit.FinishedAt.Unix}} {{.State.StartedAt.IsZero}}"
+    assert shell("inspect", "-f", form, "job").out == f"{NOW // SECOND + 1} true\n"
+    (document,) = json.loads(shell("inspect", "web").out)
+    assert document["Created"] == "2027-01-15T08:00:00Z"
+    assert document["State"]["FinishedAt"] == "0001-01-01T00:00:00Z"
+
+
+def test_inspect_shows_the_limit_of_swap_that_is_set(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        json.dumps({"linux": {"resources": {"memory": {"limit": 5, "swap": 7}}}})
+    )
+    shell.engine = StandIn(
+        inspection("asked", memory=64, memory_swap=-1),
+        inspection("default", memory=64),
+        inspection("none"),
+        inspection("set", memory=64, bundle_path=str(tmp_path)),
+    )
+    shown = shell("inspect", "-f", "{{.HostConfig.MemorySwap}}", *shell.engine.found)
+    assert shown.out.split() == ["-1", "128", "0", "7"]
+
+
 def test_inspect_has_the_keys_of_podman(shell: Shell) -> None:
     # keys of `podman inspect` 4.3.1, of a container run from a rootfs
     shell.engine = StandIn(
@@ -253,6 +307,8 @@ def test_logs(shell: Shell, three: StandIn) -> None:
     assert named.startswith("web 2027-01-15T")
     assert named.count("web 2027") == 2
     assert shell("logs", "nosuch", "web").code == 125
+    failed = shell("logs", "-f", "web", "nosuch")  # before anything is followed
+    assert (failed.code, failed.out) == (125, "")
 
 
 def test_logs_of_several(shell: Shell, three: StandIn) -> None:
@@ -335,7 +391,7 @@ def test_an_exit_code_that_is_not_known(shell: Shell) -> None:
     [
         (["pa"], ["pause"]),
         (["container", "ex"], ["exec", "exists"]),
-        (["--ru"], ["--runroot", "--runtime"]),
+        (["--ru"], ["--runroot", "--runtime", "--runtime-flag"]),
         (["ps", "--no"], ["--no-trunc", "--noheading"]),
         (["ps", "--sort", "i"], ["id", "image"]),
         (["ps", "--sort=i"], ["--sort=id", "--sort=image"]),

@@ -46,6 +46,8 @@ def asked(*words: str) -> tuple[str | None, list[str], dict[str, object]]:
         (["--privileged"], {"privileged": True}),
         (["--privileged=false"], {"privileged": False}),
         (["--device", "/dev/null"], {"devices": ["/dev/null"]}),
+        (["--device", "a.b/c=d,a.b/c=e"], {"devices": ["a.b/c=d", "a.b/c=e"]}),
+        (["--gpus", "0,device=1"], {"gpus": ["0", "device=1"]}),
         (["--sysctl", "a.b=1"], {"sysctls": ["a.b=1"]}),
         (["-h", "box"], {"hostname": "box"}),
         (["-l", "a=b,c"], {"labels": ["a=b,c"]}),

@@ -22,7 +22,13 @@ WEB = inspection(
 JOB = inspection(
     "job-1", Status.EXITED, labels={"app": "job"}, exit=ended(3), created_ns=NOW + SECOND
 )
-NEW = inspection("new", Status.CREATED, created_ns=NOW + 2 * SECOND, command=("true",))
+NEW = inspection(
+    "new",
+    Status.CREATED,
+    created_ns=NOW + 2 * SECOND,
+    command=("true",),
+    network=f"container:{WEB.id}",
+)
 ENGINE = StandIn(WEB, JOB, NEW)
 
 
@@ -59,7 +65,9 @@ ENGINE = StandIn(WEB, JOB, NEW)
         (["volume=/data"], "web"),
         (["volume=/srv:/data"], "web"),
         (["volume=/srv:/x"], ""),
-        (["network=none"], "web"),
+        (["network=none"], "web job-1"),  # asked for, or the default
+        (["network=container:web"], "new"),
+        ([f"network=container:{WEB.id[:12]}"], "new"),
         (["runtime=crun"], "web"),
         (["name=web", "status=exited"], ""),
         ([], "web job-1 new"),

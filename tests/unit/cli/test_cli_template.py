@@ -7,12 +7,15 @@ The rows of go_templates.json were captured from podman 4.3.1 (Go 1.19) with `po
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longshore.cli.gotime import GoTime
 from longshore.cli.govalues import GoMap, show, show_float, sprintf, to_json
 from longshore.cli.template import Template, TemplateError
 from longshore.errors import InvalidArgument
@@ -163,3 +166,82 @@ def test_printf_never_fails(pattern: str, values: list[object]) -> None:
 def test_text_without_actions_is_itself(text: str) -> None:
     if "{{" not in text:
         assert Template(text).render(ROW) == text
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    def choose(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield choose
+    monkeypatch.undo()
+    time.tzset()
+
+
+MOMENT = GoTime(1_764_280_743_704_050_000)  # 2025-11-27 21:59:03.70405 UTC, a Thursday
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{.}}", "2025-11-27 21:59:03.70405 +0000 UTC"),
+        ('{{.Format "2006-01-02"}}', "2025-11-27"),
+        ('{{.Format "Mon, 02 Jan 2006 15:04:05 MST"}}', "Thu, 27 Nov 2025 21:59:03 UTC"),
+        ('{{.Format "Monday January _2 3:4:5 PM pm 06 002"}}',
+         "Thursday November 27 9:59:3 PM pm 25 331"),
+        ('{{.Format "2006-01-02T15:04:05.999999999Z07:00"}}', "2025-11-27T21:59:03.70405Z"),
+        ('{{.Format "05.000 05,9999999 -0700 -07:00 Z0700 -07"}}',
+         "03.704 03,70405 +0000 +00:00 Z +00"),
+        ('{{.Format "Janus Money 2"}}', "Janus Money 27"),  # no words of a layout
+        ("{{.Year}} {{.Month}} {{.Day}} {{.Weekday}} {{.YearDay}}",
+         "2025 November 27 Thursday 331"),
+        ('{{printf "%d %s %v" .Month .Month .Month}}', "11 November November"),
+        ("{{if eq .Month 11}}autumn{{end}}", "autumn"),
+        ("{{.Hour}}:{{.Minute}}:{{.Second}} {{.Nanosecond}}", "21:59:3 704050000"),
+        ("{{.Unix}} {{.UnixMilli}} {{.UnixNano}}",
+         "1764280743 1764280743704 1764280743704050000"),
+        ('{{.UTC.Format "15:04 MST"}}|{{.Local.Year}}|{{.String}}',
+         "21:59 UTC|2025|2025-11-27 21:59:03.70405 +0000 UTC"),
+        ("{{.IsZero}} {{.Equal .}} {{.Before .}}", "false true false"),
+        ("{{json .}}", '"2025-11-27T21:59:03.70405Z"'),
+        ("{{json .Month}}", "11"),
+        ('{{printf "%s" .}}', "2025-11-27 21:59:03.70405 +0000 UTC"),
+        ('{{printf "%T" .}}', "time.Time"),
+    ],
+)  # fmt: skip
+def test_times(zone: Callable[[str], None], template: str, expected: str) -> None:
+    zone("UTC")
+    assert Template(template).render(MOMENT) == expected
+
+
+def test_times_of_a_zone(zone: Callable[[str], None]) -> None:
+    zone("XST+3:30")  # POSIX: west of Greenwich
+
+    def shown(template: str) -> str:
+        return Template(template).render(MOMENT)
+
+    assert shown("{{.}}") == "2025-11-27 18:29:03.70405 -0330 XST"
+    assert shown('{{.Format "15:04 MST Z07:00 -070000"}}') == "18:29 XST -03:30 -033000"
+    assert shown("{{.UTC}}") == "2025-11-27 21:59:03.70405 +0000 UTC"
+    assert shown("{{json .}} {{json .UTC}}") == (
+        '"2025-11-27T18:29:03.70405-03:30" "2025-11-27T21:59:03.70405Z"'
+    )
+
+
+def test_the_time_that_never_was() -> None:
+    never = GoTime(None)
+    assert Template("{{.}}").render(never) == "0001-01-01 00:00:00 +0000 UTC"
+    assert Template("{{.IsZero}} {{.Year}} {{.Weekday}} {{.Unix}}").render(never) == (
+        "true 1 Monday -62135596800"
+    )
+    assert to_json(never) == '"0001-01-01T00:00:00Z"'
+
+
+@pytest.mark.parametrize(
+    "template", ["{{.Nope}}", "{{.Format}}", "{{.Format 1}}", "{{len .}}", '{{eq . "x"}}',
+                 "{{.Format.Year}}", "{{.Before 3}}"],
+)  # fmt: skip
+def test_what_a_time_does_not_have(template: str) -> None:
+    with pytest.raises(TemplateError):
+        Template(template).render(MOMENT)

@@ -392,3 +392,27 @@ def test_a_new_cpuset_is_given_what_its_parents_have(
     shutil.rmtree(tmp_path / "a/b/c")
     Cgroup(layout, "/a/b/d").create()
     assert (tmp_path / "a/b/d/cpuset.cpus").read_text() == "2"
+
+
+def test_a_hierarchy_without_controllers_may_lack_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """crun 1.8 makes its own cgroup in a scope everywhere but there."""
+    assert [h.named for h in _detect(monkeypatch, OTHERS + JOINED + SYSTEMD).hierarchies] == [
+        False, False, True,
+    ]  # fmt: skip
+    for name in ("cpu/own", "systemd"):
+        (tmp_path / name).mkdir(parents=True)
+    cpu = Hierarchy(str(tmp_path / "cpu"), 1, frozenset({"cpu"}))
+    agent = frozenset({"xattr", "release_agent=/usr/lib/agent", "name=systemd"}) - {"xattr"}
+    layout = Layout((Hierarchy(str(tmp_path / "systemd"), 1, agent), cpu))
+    exec_ = Cgroup(layout, "/own/exec")
+    exec_.create(parents=False)
+    assert not (tmp_path / "systemd/own").exists()
+    (tmp_path / "cpu/own/exec/cgroup.procs").touch()
+    exec_.add(77)
+    assert (tmp_path / "cpu/own/exec/cgroup.procs").read_text() == "77"
+    with pytest.raises(FileNotFoundError):
+        Cgroup(layout, "/gone/exec").create(parents=False)
+    with pytest.raises(FileNotFoundError):
+        Cgroup(layout, "/gone").add(77)

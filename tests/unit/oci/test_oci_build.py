@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -547,13 +548,17 @@ def test_a_spec_is_built_in_no_time() -> None:
     config = ContainerConfig(name="a", rootfs="/srv", command=("true",))
     host = SpecContext(id="a" * 64, rootfs="/m", cgroup_path="/x")
 
-    def once() -> float:
-        start = time.perf_counter()
-        build_spec(config, host)
-        return time.perf_counter() - start
+    def best(work: Callable[[], object]) -> float:
+        took = []
+        for _ in range(50):
+            start = time.perf_counter()
+            work()
+            took.append(time.perf_counter() - start)
+        return min(took)
 
-    # the best of many: 0.04 ms where it was measured; a noisy machine does not make it 5
-    assert min(once() for _ in range(50)) < 0.005
+    spec = build_spec(config, host)
+    # Measured on any machine by what has to be done with it anyway, which takes 0.9 times as long
+    assert best(lambda: build_spec(config, host)) < 5 * best(lambda: json.dumps(spec))
 
 
 def test_importing_is_cheap() -> None:

@@ -62,6 +62,11 @@ def test_defaults_need_nothing() -> None:
     assert "pids" not in resources(config(pids_limit=-1), host())
 
 
+def test_a_host_without_controllers_is_said_to_be_one() -> None:
+    with pytest.raises(HostUnsupported, match=r"found: cgroup v2 with no controllers$"):
+        resources(config(memory=1 << 26), host(cgroup_version=2, controllers=frozenset()))
+
+
 def test_swap() -> None:
     def memory(swap: int | None, **facts: Any) -> Any:
         return resources(config(memory=1 << 26, memory_swap=swap), host(**facts)).get("memory")

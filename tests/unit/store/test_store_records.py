@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import longshore
+from hostlife import asleep, eventually
 from longshore.errors import Busy, NameInUse, NoSuchContainer, RecordCorrupt, StoreError
 from longshore.linux.processes import identify
 from longshore.models import ExitInfo, ExitReason, Usage
@@ -298,7 +299,7 @@ def test_a_name_cannot_be_taken_while_a_rename_is_under_way(
         if record.id == A and not thief:
             thief.append(threading.Thread(target=steal))
             thief[0].start()
-            time.sleep(0.05)
+            eventually(lambda: asleep(thief[0]) or not thief[0].is_alive())
         real(self, record)
 
     monkeypatch.setattr(Store, "write", write)

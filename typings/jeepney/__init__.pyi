@@ -1,0 +1,1 @@
+# What Longshore uses of jeepney, which has no types of its own.
