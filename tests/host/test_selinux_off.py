@@ -62,7 +62,8 @@ def test_nothing_is_imported_and_nothing_read(
     assert any("config.json" in path for path in found["seen"]), "the hook saw what was opened"
     files = ("/sys/fs/selinux", "/etc/selinux", "/attr/", "lxc_contexts", "containers/selinux")
     modules = ("linux.selinux", "linux/selinux", "confinement", "oci.labels", "store.levels")
-    ours = (*files, *modules)
+    # what is asked for by name is looked at, to be told of
+    ours = (*files, *(modules if not asked else ("linux.selinux", "linux/selinux")))
     assert [path for path in found["seen"] if any(word in path for word in ours)] == []
     assert not (Path(engine.settings.root) / "levels").exists()
 

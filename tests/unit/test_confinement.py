@@ -14,6 +14,7 @@ from longshore.engine import confinement
 from longshore.engine.finishing import _forget
 from longshore.engine.machinery import Machinery
 from longshore.errors import HostUnsupported, InvalidArgument
+from longshore.linux import selinux
 from longshore.models import Mount
 from longshore.oci.labels import level_of
 from longshore.options import ContainerConfig
@@ -45,7 +46,7 @@ class Host:
         return self.start(record)
 
     def start(self, record: Record) -> Record:
-        record = confinement.labelled(self.machinery, self.selinux, record)
+        record = confinement.labelled(self.machinery, record)
         self.machinery.store.write(record)
         return record
 
@@ -91,7 +92,7 @@ def test_many_at_once_share_none(host: Host, monkeypatch: pytest.MonkeyPatch) ->
     found: list[str] = []
 
     def work(record: Record) -> None:
-        found.append(confinement.labelled(host.machinery, host.selinux, record).process_label)
+        found.append(confinement.labelled(host.machinery, record).process_label)
 
     threads = [threading.Thread(target=work, args=(record,)) for record in records]
     for thread in threads:
@@ -198,8 +199,8 @@ def test_volumes_are_relabelled(
         done.append((path, label))
         labels[path] = label
 
-    monkeypatch.setattr(confinement, "relabel", relabel)
-    monkeypatch.setattr(confinement, "label_of", labels.get)
+    monkeypatch.setattr(selinux, "relabel", relabel)
+    monkeypatch.setattr(selinux, "label_of", labels.get)
     record = host.add(
         mounts=(
             _volume("/srv/own", "Z", "rbind"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from longshore import _log
 from longshore.errors import LongshoreError
-from longshore.linux.selinux import check_relabelling, label_of, relabel
 from longshore.oci import labels
 
 TYPE_CHECKING = False
@@ -24,19 +23,28 @@ _warned: set[str] = set()  # what this process has been told once
 
 def check_volumes(machinery: Machinery, config: ContainerConfig) -> None:
     """Refuse volumes that are to be relabelled (z, Z) and must not be."""
+    from longshore.linux.selinux import check_relabelling
+
     ours = (machinery.settings.root, machinery.settings.run_root)
     for mount in config.mounts:
         if {"z", "Z"} & set(mount.options):
             check_relabelling(mount.source, ours)
 
 
-def labelled(machinery: Machinery, selinux: SELinux, record: Record) -> Record:
+def labelled(machinery: Machinery, record: Record) -> Record:
     """Return a record with its labels: those of its last start, or new ones, with a level taken.
 
     What was chosen stays for good, and with it the labels of its files; a label that was taken
-    over from a container whose namespace is joined is that one's of now.
+    over from a container whose namespace is joined is that one's of now. Where SELinux is not
+    active there are none, as with podman; not in silence, if one was asked for.
     """
     config = record.config
+    selinux = machinery.selinux
+    if selinux is None:
+        if any(":" in word for word in config.selinux_opts):
+            _log.warn(f"container {config.name} has no SELinux label: SELinux is not active here")
+        return record
+    check_volumes(machinery, config)
     joined = _joined(machinery, config)
     if (record.process_label or record.mount_label) and not joined:
         return record
@@ -112,6 +120,8 @@ def relabel_volumes(record: Record) -> None:
     As podman: all of it at the first start, and later only when the directory itself has another
     label, because a tree can be large.
     """
+    from longshore.linux.selinux import label_of, relabel
+
     if not record.mount_label:
         return
     for mount in record.config.mounts:

@@ -140,11 +140,11 @@ class Engine:
         machinery.placement(config, container_id)  # an impossible one is an error now, too
         if config.runtime or machinery.has_runtime_flags:
             machinery.runtime(config.runtime)  # an unknown one is an error now, not at the start
-        injected.check(self.settings, config)
         if config.mounts and machinery.selinux is not None:
             from longshore.engine import confinement
 
             confinement.check_volumes(machinery, config)
+        injected.check(self.settings, config)
         machinery.layout.prepare()
         keep: Callable[[Record], None] = machinery.store.create
         if config.joined:

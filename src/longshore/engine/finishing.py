@@ -433,16 +433,16 @@ def _forget(machinery: Machinery, record: Record, *, attended: bool, force: bool
         # command, which waits for the lock that we hold.
         end_monitor(machinery, run.monitor)
     machinery.store.remove(record.id, record.name)
+    if record.mount_label:
+        from longshore.oci.labels import level_of
+
+        machinery.store.levels.let_go(level_of(record.mount_label), record.id)
     if record.config.cidfile:
         _remove_cidfile(record.config.cidfile, record.id)
     if record.config.joined:
         from longshore.engine import dependencies
 
         dependencies.leave(machinery, record)
-    if record.mount_label:
-        from longshore.oci.labels import level_of
-
-        machinery.store.levels.let_go(level_of(record.mount_label), record.id)
     events.emit(machinery, "remove", record)
     if run is not None:
         machinery.placement_of(record).remove_monitors()

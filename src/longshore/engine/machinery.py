@@ -83,6 +83,23 @@ class Machinery:
         return cgroups.detect()
 
     @functools.cached_property
+    def selinux(self) -> SELinux | None:
+        """The SELinux of this host; None where it is not active, which is one stat(2)."""
+        if not os.path.exists("/sys/fs/selinux/enforce"):
+            return None
+        from longshore.linux.selinux import SELinux
+
+        found = SELinux()
+        return found if found.active() else None
+
+    def spawning(self) -> AbstractContextManager[None]:
+        """Return the context in which this thread spawns a conmon: as itself, but at level s0."""
+        label = self.selinux.without_categories() if self.selinux is not None else ""
+        if self.selinux is None or not label:
+            return contextlib.nullcontext()
+        return self.selinux.executing_as(label)
+
+    @functools.cached_property
     def cgroup_manager(self) -> str:
         """Who makes the cgroups of new containers: asked for, or of containers.conf, or found.
 
@@ -122,23 +139,6 @@ class Machinery:
             from longshore.cgroup.systemd import sweep
 
             sweep(self.systemd, self.store.ids)
-
-    @functools.cached_property
-    def selinux(self) -> SELinux | None:
-        """The SELinux of this host; None where it is not active, which is one stat(2)."""
-        if not os.path.exists("/sys/fs/selinux/enforce"):
-            return None
-        from longshore.linux.selinux import SELinux
-
-        found = SELinux()
-        return found if found.active() else None
-
-    def spawning(self) -> AbstractContextManager[None]:
-        """Return the context in which this thread spawns a conmon: as itself, but at level s0."""
-        label = self.selinux.without_categories() if self.selinux is not None else ""
-        if self.selinux is None or not label:
-            return contextlib.nullcontext()
-        return self.selinux.executing_as(label)
 
     @functools.cached_property
     def conmon(self) -> str:

@@ -107,15 +107,11 @@ def _init(
             runtime = machinery.runtime(config.runtime, placement.manager)
             conmon = machinery.conmon
             sandboxed = runtime.sandboxes()
-        if machinery.selinux is not None:
+        if machinery.selinux is not None or config.selinux_opts:
             from longshore.engine import confinement
 
             with _Phase("create", name, "choosing its SELinux labels"):
-                confinement.check_volumes(machinery, config)
-                record = confinement.labelled(machinery, machinery.selinux, record)
-        elif any(":" in word for word in config.selinux_opts):
-            # as podman it goes on without; not in silence, because it was asked for
-            _log.warn(f"container {name} has no SELinux label: SELinux is not active here")
+                record = confinement.labelled(machinery, record)
         held.save(
             record.replace(
                 run=Run(

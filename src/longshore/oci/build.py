@@ -50,8 +50,7 @@ def build_spec(config: ContainerConfig, host: SpecContext) -> Spec:
     # in a namespace of others, the name is theirs
     if config.uts in ("", "private"):
         spec["hostname"] = _hostname(config, host)
-    nested = {_NESTED: "rootcontext"} if "nested" in config.selinux_opts else {}
-    if annotations := annotations_of(config, {**nested, **host.annotations}):
+    if annotations := annotations_of(config, host.annotations):
         spec["annotations"] = annotations
     if host.cdi is not None:
         from longshore.oci.edits import apply
@@ -81,7 +80,8 @@ def arguments(config: ContainerConfig) -> list[str]:
 
 def annotations_of(config: ContainerConfig, more: Mapping[str, str]) -> dict[str, str]:
     """Return the annotations of the spec; those asked for replace others."""
-    return {**more, **config.annotations}
+    nested = {_NESTED: "rootcontext"} if "nested" in config.selinux_opts else {}
+    return {**nested, **more, **config.annotations}
 
 
 def _hostname(config: ContainerConfig, host: SpecContext) -> str:
