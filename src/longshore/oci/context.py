@@ -206,7 +206,7 @@ def _device_files(directory: str) -> Iterable[str]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _device_files(entry.path)
-            elif not entry.is_file(follow_symlinks=False):
+            else:  # what it is, and what is mounted on it, is looked at by whoever adds it
                 yield entry.path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from longshore.oci.privilege import is_unmasked
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.oci.context import SpecContext
@@ -50,7 +52,7 @@ def _mount(target: str, kind: str, source: str, *options: str) -> MountPoint:
 
 def _standard(config: ContainerConfig, host: SpecContext) -> list[MountPoint]:
     # Options as podman 4.3.1 writes them (measured), for root.
-    access = "rw" if config.privileged else "ro"
+    access = "rw" if config.privileged or is_unmasked(config, "/sys/fs/cgroup") else "ro"
     sysfs = ("rprivate", *_SAFE, "rw") if config.privileged else (*_SAFE, "ro")
     found = [
         _mount("/proc", "proc", "proc", *_SAFE),

@@ -127,6 +127,11 @@ def hidden_paths(config: ContainerConfig) -> tuple[list[str], list[str]]:
     return masked, readonly
 
 
+def is_unmasked(config: ContainerConfig, path: str) -> bool:
+    """Whether ``unmask`` names a path, or all of them."""
+    return "ALL" in config.unmask or _matches(path, config.unmask)
+
+
 def _matches(path: str, patterns: Iterable[str]) -> bool:
     from fnmatch import fnmatchcase
 

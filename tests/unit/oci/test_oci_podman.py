@@ -78,6 +78,10 @@ def test_mounts_as_podman(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
         target: [kind, [o for o in options if o != "tmpcopyup" or target not in _FRESH]]
         for target, (kind, options) in facts["mounts"].items()
     }
+    if "unmask=ALL" in facts["flags"]:
+        # newer than the podman that was asked: 5.4 gives the cgroups too
+        assert "rw" in ours["/sys/fs/cgroup"][1]
+        del ours["/sys/fs/cgroup"], theirs["/sys/fs/cgroup"]
     assert ours == theirs
 
 
