@@ -566,9 +566,10 @@ def test_a_damaged_record_disables_one_session(box: Container) -> None:
 def test_the_last_ended_ones_are_kept(box: Container, monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEPT_SESSIONS == 100
     monkeypatch.setattr("longshore.store.sessions.KEPT_SESSIONS", 3)
-    handles = [run(box, f"exit {number}") for number in range(6)]
-    for process in handles:
-        process.wait(10)
+    handles = []
+    for number in range(6):  # one after the other: what ends last is what began last
+        handles.append(run(box, f"exit {number}"))
+        handles[-1].wait(60)
         time.sleep(0.02)  # the time of a file has the kernel's tick
     run(box, "true").wait(10)
     ids = [one.id for one in box.execs()]

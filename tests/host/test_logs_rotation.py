@@ -138,12 +138,14 @@ def test_a_rotation_that_was_cut_short_is_finished(
     pid = supervisor(dirs)
     os.kill(pid, signal.SIGKILL)
     await_end(pid)
-    log.rename(log.with_name("ctr.log.1"))  # and conmon was not told
+    old = log.with_name("ctr.log.1")
+    log.rename(old)  # and conmon was not told
     reader, writer = os.pipe()
     feeder = threading.Thread(target=box.feed, args=(reader,))
     feeder.start()
     os.write(writer, b"\n")
-    records = box.logs(follow=True)
+    eventually(lambda: b"two" in old.read_bytes())
+    records = box.logs(follow=True)  # it has the next supervisor made
     assert [next(records).data, next(records).data] == [b"one\n", b"two\n"]
     eventually(log.exists)
     os.write(writer, b"\n")
