@@ -1,6 +1,6 @@
 # `make` alone shows what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run venv test testbed check format bench soak wheel fresh clean
+.PHONY: help run venv test selinux testbed check format bench soak wheel fresh clean
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -23,6 +23,9 @@ venv: ## .venv/bin/longshore and .venv/bin/python with Longshore in it
 test: ## set up, and run every test, once in each cgroup layout (a few minutes)
 	@scripts/setup test
 	@scripts/test $(ARGS)
+
+selinux: ## emulate a machine with SELinux enforcing, and run its tests there (ten minutes and more)
+	@python3 scripts/selinux $(ARGS)
 
 testbed: ## boot a Debian 13 with systemd and current runtimes, and run all there that can be
 	@scripts/setup test

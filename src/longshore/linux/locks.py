@@ -101,7 +101,12 @@ class FileLock:
         self._check(fd)
         with Watch() as watch:
             # Through the descriptor: the path may name another file by now, or none.
-            watch.add(fd, IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_MODIFY)
+            try:
+                watch.add(fd, IN_CLOSE_WRITE | IN_CLOSE_NOWRITE | IN_MODIFY)
+            except PermissionError:
+                # SELinux has a permission of its own for that (watch_reads), which Debian 12's
+                # policy gives to nobody. Who holds a lock here has it open for writing.
+                watch.add(fd, IN_CLOSE_WRITE | IN_MODIFY)
             while not _try(fd):
                 self._check(fd)
                 # A holder that dies closes without unlocking; its pidfd fires when all is done.
@@ -156,7 +161,7 @@ def _try(fd: int) -> bool:
 def is_locked(path: str) -> bool:
     """Whether somebody holds the lock now. A moment later it may be different."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # so that its close is one of a writer
     except FileNotFoundError:
         return False
     try:

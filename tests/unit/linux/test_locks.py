@@ -220,6 +220,26 @@ say(repr(codes))
 """
 
 
+def test_a_waiter_wakes_where_selinux_refuses_to_watch_readers(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = inotify.Watch.add
+
+    def refusing(self: inotify.Watch, what: int, mask: int) -> int:
+        if mask & inotify.IN_CLOSE_NOWRITE:
+            raise PermissionError(13, "Permission denied")
+        return add(self, what, mask)
+
+    monkeypatch.setattr(inotify.Watch, "add", refusing)
+    first = FileLock(path, purpose="hold")
+    first.__enter__()
+    timer = threading.Timer(0.1, first.__exit__)
+    timer.start()
+    with FileLock(path, purpose="wait", deadline=time.monotonic() + LONG):
+        pass
+    timer.join()
+
+
 def test_many_waiters_of_which_half_are_killed_while_they_hold_it(program: Program) -> None:
     process = program(_CHAIN)
     assert process.stdout is not None
