@@ -24,7 +24,7 @@ test: ## set up, and run every test, once in each cgroup layout (a few minutes)
 	@scripts/setup test
 	@scripts/test $(ARGS)
 
-selinux: ## emulate a machine with SELinux enforcing, and run its tests there (ten minutes and more)
+selinux: ## emulate a machine with SELinux enforcing, and run its tests there (a few minutes)
 	@python3 scripts/selinux $(ARGS)
 
 testbed: ## boot a Debian 13 with systemd and current runtimes, and run all there that can be

@@ -220,19 +220,21 @@ class Direct:
             argv = self._runtime.argv(args, f"{files}/{self._log}")
             env = clean_env()
             self._started_ns = time.time_ns()
-            if config.preserve_fds or inherits_nothing():
-                return spawn_numbered(
-                    argv,
-                    env=env,
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    fds=config.preserve_fds,
+            # As conmon is spawned: runc puts pipes of its own between, with its own label.
+            with self._machinery.spawning():
+                if config.preserve_fds or inherits_nothing():
+                    return spawn_numbered(
+                        argv,
+                        env=env,
+                        stdin=stdin,
+                        stdout=stdout,
+                        stderr=stderr,
+                        fds=config.preserve_fds,
+                    )
+                self._popen = spawn(
+                    argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True
                 )
-            self._popen = spawn(
-                argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True
-            )
-            return self._popen.pid
+                return self._popen.pid
         finally:
             for fd in theirs:
                 os.close(fd)
