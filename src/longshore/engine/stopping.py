@@ -19,7 +19,14 @@ from longshore.errors import (
 )
 from longshore.lifecycle import Op, Status, require
 from longshore.linux.cgroups import Cgroup
-from longshore.linux.processes import ProcessId, is_alive, open_pidfd, send, signal_masks
+from longshore.linux.processes import (
+    ProcessId,
+    is_alive,
+    open_pidfd,
+    program_of,
+    send,
+    signal_masks,
+)
 from longshore.linux.procs import poll_until
 
 TYPE_CHECKING = False
@@ -130,6 +137,9 @@ def stop(
             )
         # what can be seen of a sandbox are its own signals, and not those of what is in it
         fast = policy.fast and not run.sandboxed
+        # Before its signals are looked at, which are those of the runtime's own init until this
+        # becomes the container's program.
+        program = _program(run.init)
         deaf = fast and _cannot_receive(run.init, policy.signal)
         why = f"its pid 1 cannot receive signal {policy.signal}, so it was killed at once"
         note = why if deaf and policy.grace > 0 else ""
@@ -146,7 +156,6 @@ def stop(
         )
         sent = policy.signal if gently else _SIGKILL
         events.emit(machinery, "stop", record, attributes={"signal": str(sent)})
-        program = _program(run.init)
         # Under the lock: a moment later its id may be that of another run.
         _signal(machinery, record, sent, everyone=not gently)
     if gently:
@@ -263,13 +272,8 @@ def _gone(init: ProcessId | None, seconds: float) -> bool:
         os.close(fd)
 
 
-def _program(init: ProcessId | None) -> tuple[int, int] | None:
-    """Return the identity of the file that a process executes."""
-    try:
-        info = os.stat(f"/proc/{init.pid}/exe") if init is not None else None
-    except OSError:
-        return None
-    return None if info is None else (info.st_dev, info.st_ino)
+def _program(init: ProcessId | None) -> bytes | None:
+    return None if init is None else program_of(init.pid)
 
 
 def _cannot_receive(init: ProcessId | None, number: int) -> bool:

@@ -118,6 +118,21 @@ def send_group(leader: ProcessId | None, number: int) -> bool:
     return True
 
 
+def program_of(pid: int) -> bytes | None:
+    """Return what tells the program of a process from the one it executes next; None when it ended.
+
+    It is the auxiliary vector (proc(5)): its random bytes lie elsewhere after every execve(2), of
+    the same file too. A process in the midst of one is waited for: what is read here is guarded by
+    a lock that execve holds from its new memory to its new signal handlers (fs/exec.c,
+    exec_update_lock), so signal masks read after this are of that program or of a later one.
+    """
+    try:
+        with open(f"/proc/{pid}/auxv", "rb") as file:
+            return file.read() or None
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
+
 class SignalMasks(Value):
     """What a process does with signals: sets of signal numbers (proc(5), Sig… of status)."""
 

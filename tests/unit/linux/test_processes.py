@@ -21,6 +21,7 @@ from longshore.linux.processes import (
     identify,
     is_alive,
     open_pidfd,
+    program_of,
     send,
     send_group,
     signal_masks,
@@ -188,6 +189,24 @@ def test_send_group_spares_the_group_of_a_process_that_leads_none(child: Child) 
     member = child(process_group=leader.pid)
     assert not send_group(identify(member.pid), signal.SIGTERM)
     assert (leader.poll(), member.poll()) == (None, None)
+
+
+def test_a_program_is_told_from_the_next(child: Child) -> None:
+    again = "if 'again' not in os.environ: os.write(1, b'.'), os.read(0, 1), "
+    again += "os.execve('/proc/self/exe', ['p', '-S', '-c', code], {'again': ''})"
+    code = "import os, time; os.write(1, b'!'); time.sleep(1000)"
+    process = child(f"code = {code!r}\n{again}", stdin=subprocess.PIPE)
+    first = program_of(process.pid)
+    assert first
+    assert program_of(process.pid) == first
+    assert process.stdin and process.stdout
+    process.stdin.write(b"x")
+    process.stdin.close()
+    assert process.stdout.read(1) == b"!"
+    second = program_of(process.pid)
+    assert second and second != first
+    _end(process, reap=False)
+    assert program_of(process.pid) is None
 
 
 def test_signal_masks(child: Child) -> None:
