@@ -95,8 +95,34 @@ class SkipList:
                 terminalreporter.write_line(f"{test}: {reason}")
 
 
+class Unsteady:
+    """Tell which tests passed only when they were tried again; more than a few fail the session."""
+
+    FEW = 2
+
+    def __init__(self) -> None:
+        self.first_tries: dict[str, str] = {}  # test id -> what was wrong
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if str(report.outcome) == "rerun":
+            self.first_tries[report.nodeid] = report.longreprtext
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if len(self.first_tries) > self.FEW and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.first_tries:
+            most = f"at most {self.FEW} are let pass"
+            terminalreporter.section(f"failed when first tried ({most})", red=True)
+        for test, wrong in self.first_tries.items():
+            terminalreporter.write_line(f"{test}\n{wrong}")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Watch skips; strictly in CI."""
+    config.pluginmanager.register(Unsteady(), "longshore-unsteady")
     strict = bool(os.environ.get("CI") or os.environ.get("LONGSHORE_CI"))
     config.pluginmanager.register(
         SkipList(allowed_skips(ALLOWED_SKIPS.read_text()), strict=strict), "longshore-skips"
