@@ -135,6 +135,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         part = item.path.relative_to(ROOT / "tests").parts[0]
         if part in ("host", "fresh", "testbed"):
             item.add_marker(part)
+        if part == "contract":  # it drives the bare runtimes
+            item.add_marker("root")
         if part == "contract" or (part == "host" and item.path.stem in EVERYWHERE):
             item.add_marker("everywhere")
 

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,8 @@ def runtime_trouble(runtime: str, flags: tuple[str, ...] = ()) -> str:
     program = runtime_path(runtime)
     if program is None:
         return "it is not installed"
+    if os.geteuid() != 0:
+        return _trouble_of_a_user(runtime)
     with tempfile.TemporaryDirectory(prefix="ls") as directory:
         bundle = Path(directory)
         make_busybox_rootfs(bundle / "rootfs")
@@ -117,9 +120,31 @@ def runtime_trouble(runtime: str, flags: tuple[str, ...] = ()) -> str:
         return "" if done.returncode == 0 else done.stdout.strip().splitlines()[-1]
 
 
+def _trouble_of_a_user(runtime: str) -> str:
+    """A user's container needs a namespace that somebody makes first: Longshore."""
+    from longshore import Engine, LongshoreError
+
+    with tempfile.TemporaryDirectory(prefix="ls") as directory:
+        top = Path(directory)
+        engine = Engine(root=top / "root", run_root=top / "run", runtime=runtime)
+        make_busybox_rootfs(top / "rootfs")
+        try:
+            return "" if engine.run(command=["true"], rootfs=top / "rootfs").exit.ok else "it ended"
+        except LongshoreError as err:
+            return str(err)
+        finally:
+            end_namespace(top / "run")
+
+
+def end_namespace(run_root: Path) -> None:
+    """End who keeps the namespace of an ordinary user."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(json.loads((run_root / "namespace").read_text())["pid"], signal.SIGKILL)
+
+
 def working_runtimes() -> list[str]:
     """Return the runtimes that work on this host, as root."""
-    if not on_test_host() or os.geteuid() != 0:
+    if not on_test_host():
         return []
     probed.update({name: runtime_trouble(name) for name in RUNTIMES})
     return [name for name in RUNTIMES if not probed[name]]
@@ -195,6 +220,8 @@ def _processes() -> set[str]:
             name, _, rest = stat.partition("(")[2].rpartition(")")
             state, start = rest.split()[0], rest.split()[19]
             argv = Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if os.geteuid() != 0 and argv == "sleep infinity ":
+                continue  # it keeps the user's namespace: standing furniture, as podman's pause
             # A process is its pid and start time; the state is there to be read by a person.
             found.add(f"{pid} @{start} {name}{' (zombie)' if state == 'Z' else ''} {argv[:120]}")
     return {entry for entry in found if not entry.startswith(f"{os.getpid()} ")}
@@ -317,6 +344,8 @@ def dirs(short_tmp: Path) -> Iterator[tuple[Path, Path]]:
     for box in engine.list(all=True):
         box.remove(force=True, missing_ok=True)
     deadline = time.monotonic() + PATIENCE
+    if os.geteuid() != 0:
+        end_namespace(run)
     while (found := _files(root, run)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not found, f"left behind after every container was removed: {sorted(found)}"

@@ -12,6 +12,7 @@ import os
 
 from longshore._value import Value, is_list, is_table
 from longshore.errors import InvalidArgument
+from longshore.linux import userns
 from longshore.linux.files import exposed, make_directory, read_file, write_atomic
 
 TYPE_CHECKING = False
@@ -88,7 +89,7 @@ def load(*, root: str | None = None, run_root: str | None = None) -> Settings:
 
 
 def _root() -> str:
-    if os.geteuid() == 0:
+    if userns.owner() is None:
         return "/var/lib/longshore"
     home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return f"{home}/{_DATA_HOME}"
@@ -98,10 +99,23 @@ def _run_root(tmp_dir: str) -> str:
     if tmp_dir:
         # containers.conf's tmp_dir is podman's too: a directory below it keeps us apart
         return f"{tmp_dir}/{_DATA_HOME}"
-    if os.geteuid() == 0:
+    user = userns.owner()
+    if user is None:
         return "/run/longshore"
-    runtime_dir = os.environ.get("XDG_RUNTIME_DIR")
-    return f"{runtime_dir}/{_DATA_HOME}" if runtime_dir else f"/tmp/longshore-{os.geteuid()}"
+    directory = runtime_directory(user)
+    # Nobody has made one, as on a host without logind. If somebody else has made that, it is
+    # refused (`store.Layout.vet`).
+    return f"{directory}/{_DATA_HOME}" if directory else f"/tmp/longshore-{user}"
+
+
+def runtime_directory(uid: int) -> str:
+    """Return the directory of a user's volatile files, XDG_RUNTIME_DIR or its like; "" if there is
+    none that can be written to."""
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    for path in (given, f"/run/user/{uid}"):
+        if path.startswith("/") and os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK):
+            return path
+    return ""
 
 
 def _files() -> list[str]:
@@ -114,7 +128,7 @@ def _files() -> list[str]:
     else:
         found = ["/usr/share/containers/containers.conf", "/etc/containers/containers.conf"]
         found += _drop_ins("/etc/containers/containers.conf.d")
-        if os.geteuid() != 0:
+        if userns.owner() is not None:
             home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
             found.append(f"{home}/containers/containers.conf")
             found += _drop_ins(f"{home}/containers/containers.conf.d")

@@ -248,6 +248,7 @@ def test_a_runtime_that_is_none(engine: Engine, busybox_rootfs: Path, dirs: Dirs
         engine.create(command=["true"], rootfs=busybox_rootfs, runtime="/etc")
 
 
+@pytest.mark.root
 def test_no_conmon(dirs: Dirs, busybox_rootfs: Path, runtime: str, short_tmp: Path) -> None:
     engine = Engine(root=dirs[0], run_root=dirs[1], runtime=runtime, conmon="/nowhere/conmon")
     error = fails(engine, dirs, LongshoreError, "/nowhere/conmon", rootfs=busybox_rootfs)
@@ -277,6 +278,7 @@ def fill(path: Path) -> None:
             filler.write(bytes(4096))
 
 
+@pytest.mark.root
 def test_a_full_disk_can_be_emptied(short_tmp: Path, busybox_rootfs: Path, runtime: str) -> None:
     """Records lie where there is no room left: what fails says so, and `rm -f` makes room."""
     root = short_tmp / "small"
@@ -348,6 +350,7 @@ def test_create_finds_what_only_the_host_knows(engine: Engine, busybox_rootfs: P
     assert engine.list(all=True) == []
 
 
+@pytest.mark.root
 def test_a_slice_is_systemds(engine: Engine, busybox_rootfs: Path) -> None:
     """A path that ends so is a path, whose parent is the caller's; a name alone is no place."""
     with pytest.raises(InvalidArgument, match="systemd slice"):

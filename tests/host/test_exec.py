@@ -165,6 +165,7 @@ def status(box: Container, **options: Any) -> dict[str, str]:
     }
 
 
+@pytest.mark.root
 def test_as_the_container_itself(engine: Engine, busybox_rootfs: Path, runtime: str) -> None:
     box = started(
         engine, busybox_rootfs, f"echo ready; {SLEEP}", user="user", workdir="/tmp",
@@ -303,6 +304,7 @@ def test_error_matrix_of_programs(engine: Engine, busybox_rootfs: Path, way: str
     box.remove(force=True)
 
 
+@pytest.mark.root
 def test_error_matrix_without_permission(engine: Engine, busybox_rootfs: Path) -> None:
     (busybox_rootfs / "secret").mkdir(mode=0o700)
     (busybox_rootfs / "secret/program").write_text("#!/bin/sh\n")

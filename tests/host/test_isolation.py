@@ -187,6 +187,7 @@ def test_sysctls(engine: Engine, busybox_rootfs: Path) -> None:
         make(engine, busybox_rootfs, "true", sysctls={"kernel.panic": "1"})
 
 
+@pytest.mark.root
 def test_devices(engine: Engine, busybox_rootfs: Path) -> None:
     found = says(engine, busybox_rootfs, "ls /dev")
     assert {"null", "zero", "full", "random", "urandom", "tty", "shm"} <= set(found)

@@ -14,7 +14,7 @@ import pytest
 from longshore import config
 from longshore.config import Settings, check_cgroup_manager, load
 from longshore.errors import InvalidArgument
-from longshore.linux import files
+from longshore.linux import files, userns
 
 USER = 4711
 
@@ -67,7 +67,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
-    monkeypatch.setattr(config, "os", _OtherUser(USER))
+    (tmp_path / "runtime").mkdir()
+    for module in (config, userns):
+        monkeypatch.setattr(module, "os", _OtherUser(USER))
     real_files = config._files
     monkeypatch.setattr(
         config, "_files",
@@ -113,7 +115,8 @@ def test_the_order_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in ("CONTAINERS_CONF", "CONTAINERS_CONF_OVERRIDE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setattr(config, "os", _OtherUser(USER))
+    for module in (config, userns):
+        monkeypatch.setattr(module, "os", _OtherUser(USER))
     drop_ins = tmp_path / "containers/containers.conf.d"
     drop_ins.mkdir(parents=True)
     for name in ("20-b.conf", "10-a.conf", "README", "30-c.conf.bak"):
@@ -138,7 +141,8 @@ def test_the_order_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     only.touch()
     monkeypatch.setenv("CONTAINERS_CONF", str(only))
     assert config._files() == [str(only), "/over"]
-    monkeypatch.setattr(config, "os", _OtherUser(0))
+    for module in (config, userns):
+        monkeypatch.setattr(module, "os", _OtherUser(0))
     monkeypatch.delenv("CONTAINERS_CONF")
     assert config._files() == [*system, "/over"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from longshore import Engine, HostUnsupported, InvalidArgument, NameInUse, Status, WrongState
+from longshore import Engine, InvalidArgument, NameInUse, Status, WrongState
 from longshore.linux import files
 
 
@@ -90,18 +90,6 @@ def test_a_ref_that_is_no_text(engine: Engine) -> None:
     for ref in (None, 7, b"box"):
         with pytest.raises(InvalidArgument, match="not a container's name or id"):
             engine.get(ref)  # type: ignore[arg-type]
-
-
-def test_a_start_without_root_says_what_is_needed(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    box = engine.create(command=["true"], rootfs="/", overlay=True)
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(HostUnsupported, match="containers need root; found: user 1000") as caught:
-        box.start()
-    assert caught.value.hint == "run it with sudo"
-    monkeypatch.undo()
-    box.remove()
 
 
 def test_a_container_that_does_not_run_has_no_namespaces(engine: Engine) -> None:

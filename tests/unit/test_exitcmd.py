@@ -199,7 +199,7 @@ from longshore.engine.exitcmd import main
 main(sys.argv[2:])
 print(*sorted(set(sys.modules) - bare), sep="\\n")
 """
-BUDGET = 76  # modules beyond a bare interpreter's; 73 with Python 3.11
+BUDGET = 79  # modules beyond a bare interpreter's; 76 with Python 3.11
 # None of these is needed to clean up, and each costs a millisecond or more.
 UNNEEDED = {
     "argparse", "asyncio", "copy", "ctypes", "dataclasses", "datetime", "inspect", "logging",

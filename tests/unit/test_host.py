@@ -9,7 +9,7 @@ import pytest
 
 from longshore import __version__
 from longshore.config import Settings
-from longshore.engine import checkup, context, host, machinery, trial
+from longshore.engine import checkup, context, host, machinery
 from longshore.engine.host import Finding, doctor, info, version
 from longshore.engine.machinery import Machinery, find_program
 from longshore.errors import InvalidArgument, LongshoreError
@@ -72,7 +72,6 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bare:
         monkeypatch.setattr(machinery, name, ())
     for module in (host, checkup):
         monkeypatch.setattr(module, "find_program", lambda name, places=(): find_program(name))
-    monkeypatch.setattr(trial, "can_try", lambda: True)
     monkeypatch.setattr(context, "PROFILE_PATHS", (str(tmp_path / "seccomp.json"),))
     return made
 

@@ -250,12 +250,10 @@ def test_what_makes_no_sense(tmp_path: Path, options: dict[str, Any], message: s
 @pytest.mark.parametrize(
     "options",
     [
-        {"userns": "auto"},
         {"network": "bridge"},
         {"volumes": ["data:/x"]},
         {"log_driver": "journald"},
         {"log_driver": "passthrough"},
-        {"group_add": ["keep-groups"]},
     ],
 )
 def test_what_is_to_come(tmp_path: Path, options: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CGROUPFS, SYSTEMD = "cgroupfs", "systemd"
+NONE = "none"  # nobody makes any: an ordinary user who was not given a part of the tree
 DEFAULT_PARENT = "/longshore"
 PREFIX = "longshore"
 # A user's containers are below the slice of that name in the user's own manager.
@@ -78,6 +79,30 @@ class Placement:
     def remove_monitors(self, name: str = "") -> None:
         """Remove what the monitors leave, if they are gone; ``name`` as of `place_monitor`."""
         raise NotImplementedError
+
+
+class Unplaced(Placement):
+    """No cgroup of its own: container and conmon stay where their starter is."""
+
+    __slots__ = ()
+    manager = NONE
+
+    def __init__(self) -> None:
+        none = Cgroup(Layout(()), "")
+        super().__init__(none, none, "")
+
+    def place_monitor(self, pid: int, name: str = "") -> str:
+        """Leave it where it is."""
+        del pid, name
+        return ""
+
+    def remove(self) -> bool:
+        """There is nothing to remove."""
+        return True
+
+    def remove_monitors(self, name: str = "") -> None:
+        """There is nothing to remove."""
+        del name
 
 
 class Cgroupfs(Placement):
@@ -192,6 +217,8 @@ def slice_path(name: str) -> str:
 def is_own(path: str, manager: str, container_id: str) -> bool:
     """Whether a cgroup path can be the one that a container has of its own."""
     name = path.rpartition("/")[2]
+    if manager == NONE:
+        return not path
     if manager == SYSTEMD:
         own = f"{PREFIX}_{container_id}.slice"
         return name == own or name.endswith(f"-{own}")

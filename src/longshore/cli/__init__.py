@@ -59,6 +59,7 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "COMMAND", "Look at this host and say what is missing, and what mends it"),
     "events": ("events", "COMMAND", "Show what happens to containers, as it happens"),
     "info": ("info", "COMMAND", "Show this host and the settings in use"),
+    "unshare": ("unshare", "COMMAND", "Run a program in your containers' user namespace"),
     "version": ("version", "COMMAND", "Show the versions of Longshore and of what it drives"),
 }
 GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str, str]]]] = {

@@ -50,6 +50,10 @@ def run(app: App, parsed: Parsed) -> int:
     if detached:
         with forgetting(container, asked=parsed.on("rm")):
             _start(container, parsed, trace)
+        if os.geteuid() != 0:
+            from longshore.cli import targets
+
+            targets.warn_of_logout(container)
         print(container.id)
         code = 0
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from longshore.cli import targets
 from longshore.cli.flags import SWITCH, Command, Flag
 from longshore.cli.run import DETACH_KEYS
@@ -12,13 +14,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.cli.app import App
     from longshore.cli.flags import Parsed
+    from longshore.engine.container import Container
 
 
 def run(app: App, parsed: Parsed) -> int:
     """Start containers."""
     refs = targets.select(app, parsed, _STARTABLE)
     if not parsed.on("attach") and not parsed.on("interactive"):
-        return targets.each(app, parsed, refs, lambda box: box.start())
+        return targets.each(app, parsed, refs, _start)
     if len(refs) != 1:
         raise InvalidArgument("one container at a time can be started and attached to")
     from longshore.cli import attach
@@ -27,6 +30,12 @@ def run(app: App, parsed: Parsed) -> int:
     with container.attended():
         code = attach.attended(app, container, parsed, stdin=parsed.on("interactive"))
     return 0 if code is None else code
+
+
+def _start(container: Container) -> None:
+    container.start()
+    if os.geteuid() != 0:
+        targets.warn_of_logout(container)
 
 
 _STARTABLE = (Status.CREATED, Status.STOPPED, Status.EXITED)

@@ -178,3 +178,14 @@ def _side_by_side(
     for _ in range(min(_WORKERS, len(refs))):
         threading.Thread(target=work, daemon=True).start()
     return map(outcome, range(len(refs)))
+
+
+def warn_of_logout(container: Container) -> None:
+    """Say so when a container that was left running will not outlive its user's login."""
+    from longshore import _log
+    from longshore.engine.rootless import ended_by_logout
+
+    machinery = container._machinery
+    words = ended_by_logout(machinery, machinery.store.peek(container.id))
+    if words:
+        _log.warn(words)

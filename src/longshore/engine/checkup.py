@@ -89,7 +89,7 @@ def _missing(name: str, error: LongshoreError) -> Finding:
 
 def _runtime(machinery: Machinery, runtime: Runtime, version: str, *, essential: bool) -> Finding:
     can = abilities.ask(runtime, version)
-    trouble = trial.trouble(machinery, runtime) if trial.can_try() else None
+    trouble = trial.trouble(machinery, runtime)
     limits = _limits(machinery, runtime, can)
     hint = ""
     if trouble is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from longshore._value import is_table
+from longshore.cgroup.placement import NONE
 from longshore.engine import injected
-from longshore.errors import InvalidArgument, WrongState
+from longshore.engine.roots import place, user_of
+from longshore.errors import HostUnsupported, InvalidArgument, WrongState
 from longshore.lifecycle import Op, permitted
 from longshore.linux.processes import is_alive
 from longshore.oci.build import annotations_of, arguments, build_spec
@@ -53,6 +55,13 @@ def spec_context(
     config = record.config
     settings = machinery.settings
     layout = machinery.cgroup_layout
+    placement = machinery.placement(config, record.id)
+    if placement.manager == NONE and config.pid not in ("", "private"):
+        raise HostUnsupported(
+            f"pid={config.pid} needs a cgroup, by which the container's processes are found again",
+            "none: this user may make none here",
+            hint="log in with systemd as your user's manager, or run it as root",
+        )
     init_path = ""
     if config.init:
         init_path = config.init_path or settings.init_path
@@ -74,7 +83,7 @@ def spec_context(
         apparmor=profile,
         id=record.id,
         rootfs=lookup_root or root,
-        cgroup_path=machinery.placement(config, record.id).told,
+        cgroup_path=placement.told,
         seccomp_profile=settings.seccomp_profile,
         namespace_paths=_namespace_paths(machinery, config),
         hooks=injected.hooks(
@@ -85,8 +94,9 @@ def spec_context(
         ),
         cdi=injected.cdi_edits(settings, config),
         init_path=init_path,
+        **_user_namespace(machinery, config, lookup_root or root),
         cgroup_version=layout.version,
-        controllers=layout.controllers(),
+        controllers=machinery.controllers,
         swap_accounting=config.memory is None or layout.counts_swap(),
         default_caps=(
             parse_capabilities(settings.default_capabilities, "default_capabilities")
@@ -127,8 +137,7 @@ def changed_config(
     from longshore.oci.patch import check_patched
 
     config = record.config
-    paths = machinery.paths(record.id)
-    root = paths.merged if config.overlay else config.rootfs
+    root = place(machinery, record)
     before = build_spec(config, spec_context(machinery, record, root, lookup_root=config.rootfs))
     given = copy.deepcopy(before)
     answer = change(given)
@@ -152,8 +161,7 @@ def check_spec(machinery: Machinery, record: Record) -> None:
     A container whose namespace is to be joined may be started later.
     """
     config = record.config
-    paths = machinery.paths(record.id)
-    root = paths.merged if config.overlay else config.rootfs
+    root = place(machinery, record)
     try:
         build_spec(config, spec_context(machinery, record, root, lookup_root=config.rootfs))
     except WrongState:
@@ -180,6 +188,30 @@ def _merge(first: Any, second: dict[str, Any]) -> dict[str, Any]:
         old: Any = merged.get(key)
         merged[key] = _merge(old, value) if is_table(old) and is_table(value) else value
     return merged
+
+
+def _user_namespace(machinery: Machinery, config: ContainerConfig, root: str) -> dict[str, Any]:
+    """Return the facts of a spec that only containers in a user namespace have."""
+    if machinery.user is None and not config.mapped_uids:
+        return {}
+    from longshore.engine import idmaps
+    from longshore.linux import userns
+    from longshore.linux.mounts import mount_points
+
+    gids = idmaps.gids_of(machinery, config)
+    shown = config.network not in ("", "private", "none")
+    return {
+        "user": user_of(machinery, root, config.user, config.group_add),
+        "user_namespace": machinery.user is not None,
+        "tty_group": userns.outside(gids, _TTY) is not None,
+        "sysfs_mounts": tuple(
+            point.path for point in mount_points() if shown and point.path.startswith(_KERNEL)
+        ),
+    }
+
+
+_TTY = 5  # Debian's, Fedora's and devpts' own example
+_KERNEL = "/sys/kernel/"
 
 
 def _namespace_paths(machinery: Machinery, config: ContainerConfig) -> dict[str, str]:

@@ -11,7 +11,7 @@ from longshore.engine import events, injected, names
 from longshore.engine.container import Container
 from longshore.engine.machinery import Machinery
 from longshore.engine.trace import UNTRACED
-from longshore.errors import InvalidArgument, LongshoreError
+from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
 from longshore.lifecycle import Op, Status, permitted
 from longshore.linux.files import create_exclusive
 from longshore.models import RunResult
@@ -140,6 +140,12 @@ class Engine:
         machinery.placement(config, container_id)  # an impossible one is an error now, too
         if config.runtime or machinery.has_runtime_flags:
             machinery.runtime(config.runtime)  # an unknown one is an error now, not at the start
+        if config.keep_groups and not machinery.runtime(config.runtime).name.startswith("crun"):
+            raise HostUnsupported(
+                "group_add: keep-groups was asked for",
+                f"{machinery.runtime(config.runtime).name}, which cannot keep groups",
+                hint="use --runtime crun",
+            )
         if config.mounts and machinery.selinux is not None:
             from longshore.engine import confinement
 
@@ -152,6 +158,12 @@ class Engine:
 
             config = dependencies.resolved(machinery, config)
             keep = functools.partial(dependencies.create, machinery)
+        if config.userns not in ("", "host") or config.uidmap or config.subuidname:
+            from longshore.engine import idmaps
+
+            config = idmaps.chosen(machinery, config)
+            if idmaps.is_automatic(config):
+                keep = functools.partial(idmaps.create, machinery, keep=keep)
         for attempt in range(100):
             record = Record(id=container_id, config=config, created_ns=time.time_ns())
             if spec_change is not None:

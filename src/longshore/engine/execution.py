@@ -19,7 +19,8 @@ from _thread import RLock
 from longshore.engine import events
 from longshore.engine.observe import look
 from longshore.engine.reasons import decide, start_failed
-from longshore.engine.trees import Tree, end_orphans
+from longshore.engine.roots import place, user_of
+from longshore.engine.trees import Gate, Tree, end_orphans
 from longshore.errors import InvalidArgument, LongshoreError, NoSuchContainer, WrongState
 from longshore.lifecycle import Op, require
 from longshore.linux.cgroups import Cgroup
@@ -30,7 +31,6 @@ from longshore.linux.procs import (
     STDOUT,
     clean_env,
     inherits_nothing,
-    memory_file,
     poll_until,
     read_memory_file,
     reap,
@@ -72,10 +72,8 @@ def describe(machinery: Machinery, record: Record, config: ExecConfig, init: int
         ) from err
     user = None
     if config.user:
-        from longshore.oci.users import resolve_user
-
         # as it is seen from inside, whatever is mounted over its files
-        user = resolve_user(root_of(machinery, record, init), config.user)
+        user = user_of(machinery, root_of(machinery, record, init), config.user)
     mask = 0
     if config.privileged or config.cap_add:
         from longshore.oci.context import bounding_mask
@@ -87,8 +85,7 @@ def describe(machinery: Machinery, record: Record, config: ExecConfig, init: int
 def root_of(machinery: Machinery, record: Record, init: int) -> str:
     """Return the path of a running container's root; a sandbox's is seen without its volumes."""
     if record.run is not None and record.run.sandboxed:
-        config = record.config
-        return machinery.paths(record.id).merged if config.overlay else config.rootfs
+        return place(machinery, record)
     return f"/proc/{init}/root"
 
 
@@ -113,7 +110,7 @@ def launch(
     assert runtime is not None and sight.init is not None  # it runs
     end_orphans(machinery, record)
     process = describe(machinery, record, config, sight.init.pid)
-    confined = runtime.confines()
+    confined = bool(record.run and record.run.cgroup) and runtime.confines()
     try:
         tree = Tree.begin(machinery, record, confined=confined)
     except OSError as err:
@@ -202,28 +199,29 @@ class Direct:
     ) -> int:
         theirs: list[int] = []
         try:
-            self._described = memory_file("process", json.dumps(process).encode())
-            self._log = memory_file("log")
+            described, self._described = self._tree.file("described", json.dumps(process).encode())
+            log, self._log = self._tree.file("log")
             stdin = self._end("stdin", streams[0], theirs)
             stdout = self._end("stdout", streams[1], theirs)
             stderr = stdout if streams[2] == STDOUT else self._end("stderr", streams[2], theirs)
-            # The runtime opens these by our pid: nothing but its streams is handed to it.
-            files = f"/proc/{os.getpid()}/fd"
             args = self._runtime.process_args(
                 self._record.id,
-                f"{files}/{self._described}",
+                described,
                 pid_file=self._tree.path,
                 cgroup=self._tree.name if self._tree.confined else "",
                 preserve_fds=len(config.preserve_fds),
                 inner_pid_file="" if self._tree.inside is None else self._tree.inside.pid_file,
             )
-            argv = self._runtime.argv(args, f"{files}/{self._log}")
+            argv = self._runtime.argv(args, log)
+            gate = Gate.of(self._machinery, self._record, self._tree)
+            if gate is not None:
+                argv = gate.before(argv)
             env = clean_env()
             self._started_ns = time.time_ns()
             # As conmon is spawned: runc puts pipes of its own between, with its own label.
             with self._machinery.spawning():
                 if config.preserve_fds or inherits_nothing():
-                    return spawn_numbered(
+                    pid = spawn_numbered(
                         argv,
                         env=env,
                         stdin=stdin,
@@ -231,10 +229,14 @@ class Direct:
                         stderr=stderr,
                         fds=config.preserve_fds,
                     )
-                self._popen = spawn(
-                    argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True
-                )
-                return self._popen.pid
+                else:
+                    self._popen = spawn(
+                        argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True
+                    )
+                    pid = self._popen.pid
+            if gate is not None:
+                gate.pass_through(pid)
+            return pid
         finally:
             for fd in theirs:
                 os.close(fd)

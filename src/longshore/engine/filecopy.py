@@ -60,6 +60,12 @@ def copy_in(
     overwrite: bool,
 ) -> None:
     """Copy from the host, or unpack a tar stream, into a container."""
+    if machinery.rootless is not None:
+        _within(
+            machinery, "copy_in", container_id, source, target,
+            keep_owner=keep_owner, overwrite=overwrite,
+        )  # fmt: skip
+        return
     path = _text(target)
     with opened(machinery, container_id, "copy into", [path]) as view:
         inside = Side(view.root, path, view)
@@ -91,6 +97,12 @@ def copy_out(
     overwrite: bool,
 ) -> None:
     """Copy from a container to the host, or write a tar stream."""
+    if machinery.rootless is not None:
+        _within(
+            machinery, "copy_out", container_id, source, target,
+            keep_owner=keep_owner, overwrite=overwrite,
+        )  # fmt: skip
+        return
     path = _text(source)
     with opened(machinery, container_id, "copy from", [path]) as view:
         inside = Side(view.root, path, view)
@@ -124,6 +136,14 @@ def copy_between(
     overwrite: bool,
 ) -> None:
     """Copy from one container into another, or within one."""
+    if machinery.rootless is not None:
+        settings = other[0].settings
+        _within(
+            machinery, "copy_between_engines", container_id, source,
+            (settings.root, settings.run_root, other[1]), target,
+            keep_owner=keep_owner, overwrite=overwrite,
+        )  # fmt: skip
+        return
     here, there = _text(source), _text(target)
     asked = {container_id: (machinery, [here])}
     asked.setdefault(other[1], (other[0], []))[1].append(there)
@@ -141,6 +161,9 @@ def copy_between(
 
 def read(machinery: Machinery, container_id: str, path: AnyPath) -> bytes:
     """Return the bytes of a regular file in a container."""
+    if machinery.rootless is not None:
+        data: bytes = _within(machinery, "read", container_id, _text(path))
+        return data
     name = _text(path)
     with opened(machinery, container_id, "read from", [name]) as view:
         side = Side(view.root, name, view)
@@ -167,6 +190,9 @@ def write(
             f"data: {type(data).__name__} is not bytes", hint="text.encode()"
         ) from None
     name = _text(path)
+    if machinery.rootless is not None:
+        _within(machinery, "write", container_id, name, content, mode=mode, user=user)
+        return
     with opened(machinery, container_id, "write to", [name]) as view:
         side = Side(view.root, name, view)
         with _told("write", side.shown), side.tree.find(name) as spot:
@@ -184,6 +210,47 @@ def write(
             info = made_up(stat.S_IFREG | mode, *owner, len(content), time.time_ns())
             copier = Copier(owner=owner, privileges=True)
             copier.file(lambda fd: write_all(fd, content), info, spot.parent, spot.name)
+
+
+def copy_between_engines(
+    machinery: Machinery,
+    container_id: str,
+    source: str,
+    other: tuple[str, str, str],
+    target: str,
+    **options: bool,
+) -> None:
+    """Do what `copy_between` does; the other engine is said by its directories."""
+    from longshore.config import Settings
+    from longshore.engine.machinery import Machinery as Other
+
+    there = Other(Settings(root=other[0], run_root=other[1]))
+    if there.settings.root == machinery.settings.root:
+        there = machinery
+    copy_between(machinery, container_id, source, (there, other[2]), target, **options)
+
+
+def _within(machinery: Machinery, function: str, *args: Any, **options: Any) -> Any:
+    """Call one of these functions in the namespace of this user, which knows the files' owners."""
+    from longshore.engine.within import Piped, call
+
+    stream = None
+    given = list(args)
+    host = {"copy_in": 1, "copy_out": 2}.get(function)
+    for n, one in enumerate(args):
+        if hasattr(one, "read") or hasattr(one, "write"):
+            stream = one
+            given[n] = Piped(writes=function == "copy_out")
+        elif n == host:
+            given[n] = _from_here(_text(one))
+        elif isinstance(one, os.PathLike):
+            given[n] = _text(one)
+    return call(machinery, "engine.filecopy", function, *given, stream=stream, **options)
+
+
+def _from_here(path: str) -> str:
+    """Make a path of the host absolute, and no more: a "/." at its end means something."""
+    return path if path.startswith("/") else f"{os.getcwd()}/{path}"
 
 
 def _copy(source: Side, target: Side, copier: Copier) -> None:

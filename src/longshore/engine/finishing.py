@@ -10,7 +10,7 @@ import os
 import time
 
 from longshore import _log
-from longshore.engine import events
+from longshore.engine import events, roots
 from longshore.engine.monitors import end_calls, end_monitor
 from longshore.engine.observe import Sight, find_monitor, look, read_exit_file
 from longshore.engine.reasons import at_rest, exit_info
@@ -24,7 +24,6 @@ from longshore.errors import (
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.files import read_file, remove_file, remove_tree
-from longshore.linux.mounts import unmount
 from longshore.linux.processes import (
     is_alive,
     open_pidfd,
@@ -267,8 +266,7 @@ def cleanup(
 def clear(machinery: Machinery, container_id: str, config: ContainerConfig | None) -> None:
     """Unmount and remove the files of a run; the bundle's config and the runtime's log stay."""
     paths = machinery.paths(container_id)
-    while os.path.ismount(paths.merged):
-        unmount(paths.merged, lazy=True)
+    roots.unmount_root(machinery, container_id)
     remove_tree(paths.exit_dir)
     bundle = paths.bundle
     for path in (

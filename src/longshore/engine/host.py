@@ -7,6 +7,7 @@ import re
 
 from longshore import __version__
 from longshore._value import Value
+from longshore.cgroup.placement import NONE
 from longshore.engine.machinery import RUNTIMES, find_program
 from longshore.errors import LongshoreError
 from longshore.linux.procs import run
@@ -130,7 +131,7 @@ def info(machinery: Machinery) -> HostInfo:
         version=version(machinery),
         root=machinery.settings.root,
         run_root=machinery.settings.run_root,
-        rootless=os.geteuid() != 0,
+        rootless=machinery.user is not None,
         cgroup_mode=layout.mode,
         cgroup_manager=machinery.cgroup_manager,
         cgroup_controllers=tuple(sorted(layout.controllers())),
@@ -155,7 +156,7 @@ def doctor(machinery: Machinery) -> list[Finding]:
 
     return [
         _kernel(),
-        _privilege(),
+        _privilege(machinery),
         checkup.conmon(machinery, _conmon_version(machinery)),
         *checkup.runtimes(machinery),
         _cgroups(machinery),
@@ -192,20 +193,33 @@ def _kernel() -> Finding:
     )
 
 
-def _privilege() -> Finding:
-    root = os.geteuid() == 0
-    return Finding(
-        name="privilege",
-        ok=root,
-        found="root" if root else f"uid {os.geteuid()}",
-        needed_for="containers; rootless ones are still to come",
-        hint="" if root else "run it with sudo",
-    )
+def _privilege(machinery: Machinery) -> Finding:
+    hint, found = "", "root"
+    if machinery.user is not None:
+        found = f"uid {machinery.user}, with a user namespace of its own"
+        try:
+            machinery.entering()
+        except LongshoreError as err:
+            found, hint = (
+                f"uid {machinery.user}, and no user namespace: {err}",
+                err.hint or "use sudo",
+            )
+    return Finding(name="privilege", ok=not hint, found=found, needed_for="containers", hint=hint)
 
 
 def _cgroups(machinery: Machinery) -> Finding:
     layout = machinery.cgroup_layout
     places = [h.mount for h in layout.hierarchies]
+    if machinery.user is not None:
+        manager = machinery.cgroup_manager
+        return Finding(
+            name="cgroups",
+            ok=manager != NONE,
+            found=f"{layout.mode}, " + (f"made by {manager}" if manager != NONE else "none given"),
+            needed_for="limits, usage, pause, killing whole trees",
+            hint="" if manager != NONE else "log in through systemd, on a host with cgroup v2",
+            essential=False,
+        )
     writable = bool(places) and all(os.access(p, os.W_OK) for p in places)
     return Finding(
         name="cgroups",
@@ -217,7 +231,10 @@ def _cgroups(machinery: Machinery) -> Finding:
 
 
 def _controllers(machinery: Machinery) -> Finding:
-    have = machinery.cgroup_layout.controllers()
+    have = machinery.controllers
+    enable = "enable them at boot"
+    if machinery.user is not None:
+        enable = "root can give them, with Delegate= in a drop-in of user@.service"
     wanted = {"memory", "pids", "cpu", "cpuset"}
     io = {"blkio"} if machinery.cgroup_layout.version == 1 else {"io"}
     missing = sorted((wanted | io) - have)
@@ -226,7 +243,8 @@ def _controllers(machinery: Machinery) -> Finding:
         ok=not missing,
         found=" ".join(sorted(have)) or "none",
         needed_for="--memory, --cpus, --pids-limit and their like",
-        hint=f"missing: {' '.join(missing)}; enable them at boot" if missing else "",
+        hint=f"missing: {' '.join(missing)}; {enable}" if missing else "",
+        essential=machinery.user is None,
     )
 
 

@@ -11,6 +11,7 @@ import os
 
 from longshore.config import DEFAULT_HOOKS_DIRS
 from longshore.errors import HostUnsupported
+from longshore.linux import userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def hooks(
 def _hook_directories(settings: Settings) -> Sequence[str]:
     if settings.hooks_dirs:
         return settings.hooks_dirs
-    if os.geteuid() != 0:
+    if userns.owner() is not None:
         return ()  # as podman: the host's own are written for root
     return [path for path in DEFAULT_HOOKS_DIRS if os.path.isdir(path)]
 

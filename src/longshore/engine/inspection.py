@@ -6,6 +6,7 @@ import os
 
 from longshore._value import Value
 from longshore.engine.observe import look
+from longshore.engine.roots import place
 from longshore.errors import NoSuchContainer, RecordCorrupt
 from longshore.lifecycle import Status
 from longshore.models import ContainerId, ExitInfo
@@ -109,7 +110,7 @@ def of_record(machinery: Machinery, record: Record) -> Inspection:
         cgroup_manager=run.manager if run is not None else config.cgroup_manager,
         bundle_path=paths.bundle,
         log_path="" if config.log_driver == "none" else config.log_path or paths.log,
-        rootfs_path=paths.merged if config.overlay else config.rootfs,
+        rootfs_path=place(machinery, record),
         error=record.error,
         process_label=record.process_label,
         mount_label=record.mount_label,

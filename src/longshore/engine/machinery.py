@@ -7,10 +7,17 @@ import functools
 import os
 import sys
 
-from longshore.cgroup.placement import CGROUPFS, SYSTEMD, Cgroupfs
+from longshore.cgroup.placement import (
+    CGROUPFS,
+    DEFAULT_PARENT,
+    NONE,
+    SYSTEMD,
+    Cgroupfs,
+    Unplaced,
+)
 from longshore.config import check_cgroup_manager, check_runtime_flag
 from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
-from longshore.linux import cgroups
+from longshore.linux import cgroups, userns
 from longshore.runtime import Runtime
 from longshore.store import Layout, Store
 
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from longshore.cgroup import systemd
     from longshore.cgroup.placement import Placement
     from longshore.config import Settings
+    from longshore.engine.rootless import Rootless
     from longshore.linux.selinux import SELinux
     from longshore.options import ContainerConfig
     from longshore.store import Paths, Record
@@ -68,7 +76,9 @@ class Machinery:
     ) -> None:
         self.settings = settings
         self.layout = Layout(settings.root, settings.run_root)
-        self.store = Store(self.layout, busy_timeout=settings.busy_timeout)
+        self.store = Store(
+            self.layout, busy_timeout=settings.busy_timeout, remove_owned=self._remove_owned
+        )
         self._runtime_asked = runtime or ""
         self._conmon_asked = conmon or ""
         self._flags_asked = tuple(check_runtime_flag(flag) for flag in runtime_flags)
@@ -81,6 +91,41 @@ class Machinery:
     def cgroup_layout(self) -> cgroups.Layout:
         """The cgroup hierarchies of this mount namespace."""
         return cgroups.detect()
+
+    @functools.cached_property
+    def user(self) -> int | None:
+        """The uid of the ordinary user that this engine works for; None for root."""
+        return userns.owner()
+
+    @functools.cached_property
+    def rootless(self) -> Rootless | None:
+        """The user's namespace, if this process is outside of it: what needs it is run there."""
+        if os.geteuid() == 0:
+            return None
+        from longshore.engine.rootless import Rootless
+
+        return Rootless(self)
+
+    def entering(self) -> tuple[str, ...]:
+        """Return the words before the command line of a program that has to be root, as which it
+        may be the user's own."""
+        return () if self.rootless is None else self.rootless.entering()
+
+    @functools.cached_property
+    def conmon_env(self) -> dict[str, str]:
+        """What conmon's environment has besides what every program gets (S7)."""
+        pairs = (entry.partition("=") for entry in self.settings.conmon_env)
+        env = {name: value for name, _, value in pairs}
+        if self.rootless is not None:
+            env |= self.rootless.markers
+            if not os.environ.get("XDG_RUNTIME_DIR"):  # where runtimes look for a place of theirs
+                env["XDG_RUNTIME_DIR"] = self.settings.run_root
+        return env
+
+    def _remove_owned(self, path: str) -> None:
+        from longshore.engine.roots import remove_owned
+
+        remove_owned(self, path)
 
     @functools.cached_property
     def selinux(self) -> SELinux | None:
@@ -103,18 +148,41 @@ class Machinery:
     def cgroup_manager(self) -> str:
         """Who makes the cgroups of new containers: asked for, or of containers.conf, or found.
 
-        systemd is what a host with cgroup v2 has for it, if it runs and can be talked to.
+        systemd is what a host with cgroup v2 has for it, if it runs and can be talked to. A user
+        who has no systemd, and was given no part of the tree, can have none made.
         """
         written = self._manager_asked or self.settings.cgroup_manager
         if written:
             return written
+        other = CGROUPFS if self.cgroup_parent else NONE
         if self.cgroup_layout.mode != "v2" or not os.path.isdir(_SYSTEMD_RUNS):
-            return CGROUPFS
+            return other
         try:
             self.systemd.root()
         except (LongshoreError, OSError):
-            return CGROUPFS
+            return other
         return SYSTEMD
+
+    @functools.cached_property
+    def controllers(self) -> frozenset[str]:
+        """The cgroup controllers that containers can have; of a user's, those it was given."""
+        layout = self.cgroup_layout
+        if self.user is None:
+            return layout.controllers()
+        top = ""
+        if self.cgroup_manager == SYSTEMD:
+            top = self.systemd.root()
+        elif self.cgroup_manager == CGROUPFS:
+            top = os.path.dirname(self.cgroup_parent)
+        return cgroups.Cgroup(layout, top).controllers()
+
+    @functools.cached_property
+    def cgroup_parent(self) -> str:
+        """The cgroup below which cgroupfs puts containers; "" where this user may make none."""
+        if self.user is None:
+            return DEFAULT_PARENT
+        home = cgroups.delegated(self.cgroup_layout)
+        return "" if home is None else f"{home.rstrip('/')}{DEFAULT_PARENT}"
 
     @functools.cached_property
     def systemd(self) -> systemd.Host:
@@ -122,7 +190,7 @@ class Machinery:
         from longshore.cgroup import systemd
 
         return systemd.Host(
-            user=os.geteuid() != 0,
+            user=self.user is not None,
             timeout=self.settings.create_timeout,
             cache=self._systemd_used,
             label=self.settings.root,
@@ -209,6 +277,7 @@ class Machinery:
             cache_dir=f"{self.layout.cache}/filters",
             flags=flags,
             systemd=manager == SYSTEMD,
+            entering=self.entering,
             timeout=self.settings.create_timeout,
             json_log=self.logs_json(name),
         )
@@ -255,8 +324,18 @@ class Machinery:
         InvalidArgument for a parent that its manager cannot have, HostUnsupported when systemd is
         its manager and cannot be talked to.
         """
-        if (config.cgroup_manager or self.cgroup_manager) == CGROUPFS:
-            return Cgroupfs(self.cgroup_layout, config.cgroup_parent, container_id)
+        manager = config.cgroup_manager or self.cgroup_manager
+        if manager == NONE and not config.cgroup_parent:
+            return Unplaced()
+        if manager != SYSTEMD:
+            parent = config.cgroup_parent or self.cgroup_parent
+            if not parent:
+                raise HostUnsupported(
+                    f"the cgroup manager {manager} was asked for",
+                    f"uid {self.user} was given no part of the cgroup tree",
+                    hint="leave --cgroup-manager out, or log in through systemd",
+                )
+            return Cgroupfs(self.cgroup_layout, parent, container_id)
         from longshore.cgroup import systemd
 
         return systemd.place(self.cgroup_layout, self.systemd, config.cgroup_parent, container_id)
@@ -266,6 +345,8 @@ class Machinery:
         run = record.run
         if run is None:
             return self.placement(record.config, record.id)
+        if run.manager == NONE:
+            return Unplaced()
         if run.manager == CGROUPFS:
             parent = os.path.dirname(run.cgroup)
             return Cgroupfs(self.cgroup_layout, parent, record.id)

@@ -19,15 +19,15 @@ from longshore.linux.procs import poll_until
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from longshore.linux.cgroups import Cgroup
+    from collections.abc import Callable
 
 MARKER = "LONGSHORE_EXEC"
 
 
-def marked(container: Cgroup, name: str) -> set[int]:
-    """Return the pids of an exec's processes."""
+def marked(members: Callable[[], set[int]], name: str) -> set[int]:
+    """Return the pids of an exec's processes; ``members`` gives those of its container."""
     wanted = f"{MARKER}={name}".encode()
-    parents = {pid: parent_of(pid) for pid in container.processes()}
+    parents = {pid: parent_of(pid) for pid in members()}
     found = {pid for pid in parents if wanted in _environment(pid)}
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
@@ -41,14 +41,14 @@ def _environment(pid: int) -> list[bytes]:
         return []
 
 
-def end_marked(container: Cgroup, name: str, patience: float) -> None:
+def end_marked(members: Callable[[], set[int]], name: str, patience: float) -> None:
     """Kill them all, and wait until they are gone; LongshoreError after ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while True:
         pidfds: dict[int, int] = {}
         try:
             # stopped first, so that nobody forks while we look who has forked
-            while more := marked(container, name) - pidfds.keys():
+            while more := marked(members, name) - pidfds.keys():
                 for pid in more:
                     fd = open_pidfd(identify(pid))
                     if fd is not None:

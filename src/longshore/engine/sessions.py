@@ -62,6 +62,7 @@ class SessionTree(Tree):
 
     def __init__(self, machinery: Machinery, container_id: str, cgroup: str) -> None:
         self._machinery = machinery
+        self._container_id = container_id
         self._container = Cgroup(machinery.cgroup_layout, os.path.dirname(cgroup))
         self.name = os.path.basename(cgroup)
         self.cgroup = self._container.child(self.name)
@@ -387,8 +388,12 @@ def end_conmon(machinery: Machinery, container_id: str, session_id: str) -> None
 
 
 def cgroup_path(container: str, session_id: str) -> str:
-    """Return the path of a session's cgroup; ``container`` is that of the container's."""
-    return f"{container}/{_CGROUP}{session_id}"
+    """Return the path of a session's cgroup; ``container`` is that of the container's.
+
+    Where that has none, neither has the session: what is left of the path is its name.
+    """
+    name = f"{_CGROUP}{session_id}"
+    return f"{container}/{name}" if container else name
 
 
 def sweep(machinery: Machinery, container_id: str) -> None:

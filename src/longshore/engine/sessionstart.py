@@ -113,7 +113,7 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
     if inner:
         write_atomic(inner, b"")
     tree = sessions.SessionTree(machinery, record.id, session.cgroup)
-    confined = runtime.confines()
+    confined = bool(record.run and record.run.cgroup) and runtime.confines()
     config = session.config
     preserved = len(config.preserve_fds)
     launch = SessionLaunch(
@@ -135,12 +135,15 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
         stdin=config.stdin,
         log_level="debug" if _log.is_debugging() else "warning",
     )
-    pairs = (entry.partition("=") for entry in machinery.settings.conmon_env)
-    env = {variable: value for variable, _, value in pairs}
     before = time.time_ns()
     spawning = machinery.spawning
     with SessionHandshake(
-        conmon, launch, env=env, preserved=preserved, spawning=spawning
+        conmon,
+        launch,
+        env=machinery.conmon_env,
+        preserved=preserved,
+        spawning=spawning,
+        entering=machinery.entering(),
     ) as handshake:
         # As for a container: the kernel lets us wait while it moves conmon.
         trouble: list[str] = []

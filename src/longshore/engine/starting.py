@@ -17,7 +17,7 @@ from longshore.engine import events, finishing
 from longshore.engine.monitors import end_monitor
 from longshore.engine.reasons import at_rest, start_failed
 from longshore.engine.trace import UNTRACED
-from longshore.errors import HostUnsupported, LongshoreError, OperationTimeout
+from longshore.errors import LongshoreError, OperationTimeout
 from longshore.lifecycle import Fact, Op, Status, require, step
 from longshore.linux.files import (
     make_directory,
@@ -26,7 +26,6 @@ from longshore.linux.files import (
     remove_tree,
     write_atomic,
 )
-from longshore.linux.mounts import mount
 from longshore.linux.processes import ProcessId, boot_id, identify
 from longshore.monitor.launch import CreationRefused, Handshake, Inherited, Launch, inherited
 from longshore.store import Run
@@ -99,13 +98,10 @@ def _init(
     bundle = _Bundle()
     try:
         with _Phase("create", name, "finding its programs"):
-            if os.geteuid() != 0:
-                raise HostUnsupported(
-                    "containers need root", f"user {os.geteuid()}", hint="run it with sudo"
-                )
             placement = machinery.placement(config, record.id)
             runtime = machinery.runtime(config.runtime, placement.manager)
             conmon = machinery.conmon
+            entering = machinery.entering()
             sandboxed = runtime.sandboxes()
         if machinery.selinux is not None or config.selinux_opts:
             from longshore.engine import confinement
@@ -142,15 +138,14 @@ def _init(
             if prepared is not None:
                 prepared()
         trace.mark("directories")
-        pairs = (entry.partition("=") for entry in machinery.settings.conmon_env)
-        env = {variable: value for variable, _, value in pairs}
         with _Phase("create", name, "starting conmon"):
             handshake = Handshake(
                 conmon,
                 launch,
-                env={**env, **given.env},
+                env={**machinery.conmon_env, **given.env},
                 keep_fds=given.sockets,
                 spawning=machinery.spawning,
+                entering=entering,
             )
         with handshake:
             trace.mark("conmon spawn")
@@ -307,6 +302,7 @@ def _make_bundle(
 ) -> None:
     """Mount the root and write the config.json."""
     # Imported here, beside the kernel's grace period, and not before conmon is spawned.
+    from longshore.engine import roots
     from longshore.engine.context import spec_context
     from longshore.oci.build import build_spec
 
@@ -318,11 +314,12 @@ def _make_bundle(
             confinement.relabel_volumes(record)
         trace.mark("relabelled")
     with _Phase("create", record.name, "mounting its root"):
-        root = mount_root(machinery, held)
+        root = roots.mount_root(machinery, record)
     trace.mark("root")
     with _Phase("create", record.name, "building its specification"):
         config = record.config
-        spec = build_spec(config, spec_context(machinery, record, root))
+        seen = roots.seen(machinery, root)
+        spec = build_spec(config, spec_context(machinery, record, root, lookup_root=seen))
         given_to_cgroup = placement.annotations(config.stop_signal, config.stop_timeout)
         if given_to_cgroup:
             spec["annotations"] = {**given_to_cgroup, **spec.get("annotations", {})}
@@ -387,46 +384,6 @@ def _kept_by_conmon(machinery: Machinery, config: ContainerConfig) -> int:
 
     can = takes_flag(machinery.conmon, "", "--log-rotate", cache_dir=machinery.layout.cache)
     return config.log_max_files - 1 if can else 0
-
-
-def mount_root(machinery: Machinery, held: Locked) -> str:
-    """Return the path of the container's root, mounted if it is an overlay."""
-    config = held.record.config
-    if not config.overlay:
-        return config.rootfs
-    # Files of all layers have this one label then, and what is below keeps its own.
-    label = held.record.mount_label if machinery.selinux is not None else ""
-    context = f',context="{label}"' if label else ""
-    paths = machinery.paths(held.record.id)
-    upper, work = f"{paths.layer}/upper", f"{paths.layer}/work"
-    info = os.stat(config.rootfs)
-    make_directory(paths.layer)
-    if not os.path.isdir(upper):
-        os.mkdir(upper)
-        # The upper directory's owner and mode become those of the root itself.
-        os.chown(upper, info.st_uid, info.st_gid)
-        os.chmod(upper, info.st_mode & 0o7777)
-    make_directory(work)
-    make_directory(paths.merged)
-    # Through a descriptor, because "," and ":" in a path would end or split the option.
-    lower = os.open(config.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        source = config.rootfs
-        if any(c in source for c in ",:\\"):
-            source = f"/proc/self/fd/{lower}"
-        mount(
-            "overlay", paths.merged, "overlay", 0,
-            f"lowerdir={source},upperdir={upper},workdir={work}{context}",
-        )  # fmt: skip
-    except OSError as err:
-        raise LongshoreError(
-            f"no copy-on-write view of {config.rootfs}: {err.strerror}",
-            hint=f"is {machinery.settings.root} itself on an overlay? "
-            "use --root with a directory on another file system",
-        ) from err
-    finally:
-        os.close(lower)
-    return paths.merged
 
 
 def _remember(

@@ -11,6 +11,7 @@ from longshore.engine.observe import look
 from longshore.engine.waiting import await_exit, checked_seconds
 from longshore.errors import (
     CommandFailed,
+    HostUnsupported,
     LongshoreError,
     ProgramNotExecutable,
     ProgramNotFound,
@@ -86,6 +87,12 @@ def freeze(machinery: Machinery, container_id: str, op: Op) -> None:
         after = require(op, record.status, record.name)
         runtime = machinery.runtime_of(record)
         assert runtime is not None
+        if record.run is not None and not record.run.cgroup:
+            raise HostUnsupported(
+                f"to {op.value} container {record.name} needs a cgroup of its own",
+                "none: this user may make none here",
+                hint="log in with systemd as your user's manager, or run it as root",
+            )
         try:
             if op is Op.PAUSE:
                 runtime.pause(record.id)
@@ -244,7 +251,7 @@ def _signal(machinery: Machinery, record: Record, number: int, *, everyone: bool
     try:
         if run.sandboxed and record.status is Status.PAUSED:
             runtime.resume(record.id)  # what is paused there is sent no signal
-        runtime.kill(record.id, number, everyone=everyone and os.geteuid() == 0)
+        runtime.kill(record.id, number, everyone=everyone and machinery.user is None)
     except (ProgramNotFound, ProgramNotExecutable):
         send(run.init, number)  # its runtime is gone: what can be reached without is its init
     except RuntimeFailed:

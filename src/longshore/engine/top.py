@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from longshore.engine.observe import look
+from longshore.engine.trees import members
 from longshore.errors import HostUnsupported, WrongState
 from longshore.lifecycle import Op, Status, permitted
+from longshore.linux import userns
 from longshore.linux.cgroups import Cgroup
 from longshore.linux.proctable import boot_time_ns, read_process, terminal_name
 from longshore.models import ProcessInfo
@@ -12,6 +14,8 @@ from longshore.oci.users import parse_table, read_inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from longshore.engine.machinery import Machinery
     from longshore.linux.proctable import ProcessFacts
 
@@ -38,7 +42,7 @@ def top(machinery: Machinery, container_id: str) -> list[ProcessInfo]:
         )
     seen = [
         facts
-        for pid in Cgroup(machinery.cgroup_layout, run.cgroup).processes()
+        for pid in members(Cgroup(machinery.cgroup_layout, run.cgroup), init)
         if (facts := read_process(pid)) is not None
     ]
     inner = {facts.pid: facts.inner_pid for facts in seen}
@@ -46,7 +50,17 @@ def top(machinery: Machinery, container_id: str) -> list[ProcessInfo]:
     users = _names(root, "/etc/passwd", 7)
     groups = _names(root, "/etc/group", 4)
     booted = boot_time_ns()
-    found = [_told(facts, inner, users, groups, booted) for facts in seen]
+    uids, gids = (userns.current(kind, str(init.pid)) for kind in ("uid", "gid"))
+
+    def user(uid: int) -> str:
+        own = userns.inside(uids, uid)
+        return "?" if own is None else users.get(own, str(own))
+
+    def group(gid: int) -> str:
+        own = userns.inside(gids, gid)
+        return "?" if own is None else groups.get(own, str(own))
+
+    found = [_told(facts, inner, user, group, booted) for facts in seen]
     return sorted(found, key=lambda process: (process.pid, process.host_pid))
 
 
@@ -66,16 +80,10 @@ def _names(root: str, path: str, columns: int) -> dict[int, str]:
 def _told(
     facts: ProcessFacts,
     inner: dict[int, int],
-    users: dict[int, str],
-    groups: dict[int, str],
+    user: Callable[[int], str],
+    group: Callable[[int], str],
     booted: int,
 ) -> ProcessInfo:
-    def user(uid: int) -> str:
-        return users.get(uid, str(uid))
-
-    def group(gid: int) -> str:
-        return groups.get(gid, str(gid))
-
     return ProcessInfo(
         pid=facts.inner_pid,
         host_pid=facts.pid,

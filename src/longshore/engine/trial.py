@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 
-from longshore.cgroup.placement import DEFAULT_PARENT, Cgroupfs
+from longshore.cgroup.placement import DEFAULT_PARENT, Cgroupfs, Placement, Unplaced
 from longshore.errors import LongshoreError, ProgramNotFound, RuntimeFailed
 from longshore.linux.procs import clean_env, run
 from longshore.runtime import Runtime
@@ -19,21 +19,19 @@ from longshore.runtime import Runtime
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.engine.machinery import Machinery
-    from longshore.oci.schema import Resources, Spec
+    from longshore.oci.schema import Linux, Resources, Spec
 
 _PROGRAM = "/longshore-doctor"
 _TIMEOUT = 30.0  # seconds
 
 
-def can_try() -> bool:
-    """Whether containers can be made as this user."""
-    return os.geteuid() == 0
-
-
 def trouble(machinery: Machinery, runtime: Runtime) -> LongshoreError | None:
     """Return why a runtime cannot run a container here; None when it can. Leaves nothing."""
     name = f"doctor-{os.getpid()}"
-    placement = Cgroupfs(machinery.cgroup_layout, DEFAULT_PARENT, name)
+    # a user's runtime has to be content with the cgroup that it is in
+    placement: Placement = Unplaced()
+    if machinery.user is None:
+        placement = Cgroupfs(machinery.cgroup_layout, DEFAULT_PARENT, name)
     with tempfile.TemporaryDirectory(prefix="longshore-doctor-") as top:
         for directory in ("dev", "proc"):
             os.makedirs(f"{top}/rootfs/{directory}")
@@ -47,6 +45,7 @@ def trouble(machinery: Machinery, runtime: Runtime) -> LongshoreError | None:
             cache_dir=runtime.cache,
             flags=(*own, *runtime.flags),
             timeout=_TIMEOUT,
+            entering=machinery.entering,
         )
         try:
             argv = tried.argv(("run", "--bundle", top, name))
@@ -70,6 +69,17 @@ def _spec(machinery: Machinery, root: str, cgroup: str) -> Spec:
     resources: Resources = {"devices": [{"allow": False, "access": "rwm"}]}
     if "pids" in machinery.cgroup_layout.controllers():
         resources["pids"] = {"limit": 100}
+    linux: Linux = {
+        "namespaces": [
+            {"type": "pid"},
+            {"type": "mount"},
+            {"type": "ipc"},
+            {"type": "uts"},
+            {"type": "network"},
+        ]
+    }
+    if cgroup:
+        linux |= {"cgroupsPath": cgroup, "resources": resources}
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -82,15 +92,5 @@ def _spec(machinery: Machinery, root: str, cgroup: str) -> Spec:
         },
         "root": {"path": root, "readonly": False},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc", "options": []}],
-        "linux": {
-            "namespaces": [
-                {"type": "pid"},
-                {"type": "mount"},
-                {"type": "ipc"},
-                {"type": "uts"},
-                {"type": "network"},
-            ],
-            "cgroupsPath": cgroup,
-            "resources": resources,
-        },
+        "linux": linux,
     }

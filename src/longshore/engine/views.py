@@ -57,7 +57,18 @@ class View:
 
         who = self.record.config.user if user is None else user
         found = resolve_user(f"/proc/self/fd/{self.root.fd}", who)
-        return found.uid, found.gid
+        return self._outside(found.uid, found.gid)
+
+    def _outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return what ids of the container are for its files; nobody's stay as they are."""
+        config = self.record.config
+        if not config.mapped_uids:
+            return uid, gid
+        from longshore.linux import userns
+
+        uids, gids = userns.parse(config.mapped_uids), userns.parse(config.mapped_gids)
+        mine, ours = userns.outside(uids, uid), userns.outside(gids, gid)
+        return uid if mine is None else mine, gid if ours is None else ours
 
 
 @contextlib.contextmanager
@@ -135,11 +146,11 @@ def _at_rest(machinery: Machinery, held: Locked, paths: Sequence[str]) -> Rooted
 
 
 def _mounted(machinery: Machinery, held: Locked, paths: Sequence[str]) -> Rooted:
-    from longshore.engine.starting import mount_root
+    from longshore.engine.roots import mount_root
 
     call("unshare", _CLONE_NEWNS)
     mount("none", "/", "none", _REC | _PRIVATE)
-    path = mount_root(machinery, held)
+    path = mount_root(machinery, held.record)
     root = Rooted(
         os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC),
         [os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)],

@@ -10,6 +10,7 @@ import os
 
 from longshore import _log
 from longshore.errors import HostUnsupported, InvalidArgument
+from longshore.linux import userns
 from longshore.linux.files import read_file
 
 TYPE_CHECKING = False
@@ -82,7 +83,7 @@ class AppArmor:
         """
         if asked == "unconfined" or (privileged and not asked):
             return ""
-        if os.geteuid() != 0:
+        if userns.owner() is not None:
             if not asked:
                 return ""
             raise HostUnsupported(

@@ -107,25 +107,57 @@ def detect() -> Layout:
     return Layout(tuple(found.values()))
 
 
+def delegated(layout: Layout) -> str | None:
+    """Return the highest cgroup above (or at) our own that this user was given; None without one.
+
+    Only in a v2 tree: nobody is given a part of a v1 hierarchy safely (cgroups(7), "Delegation"),
+    and a process can be moved only below a common ancestor that the mover may write to.
+    """
+    unified = layout.unified
+    if unified is None or layout.mode != "v2":
+        return None
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        path = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), "")
+    found = None
+    while path and _is_given(unified.mount + path):
+        found = path
+        path = os.path.dirname(path) if path != "/" else ""
+    return found
+
+
+def _is_given(directory: str) -> bool:
+    return os.access(directory, os.W_OK) and os.access(f"{directory}/cgroup.procs", os.W_OK)
+
+
 class Cgroup:
-    """One cgroup path in all hierarchies of a layout; it need not exist."""
+    """One cgroup path in all hierarchies of a layout; it need not exist.
+
+    "" is none at all, in no hierarchy: nothing can be read of it, and nothing is done.
+    """
 
     __slots__ = ("layout", "path")
 
     def __init__(self, layout: Layout, path: str) -> None:
-        self.layout = layout
+        self.layout = layout if path else Layout(())
         self.path = path
 
     def _in(self, hierarchy: Hierarchy) -> str:
         return hierarchy.mount + self.path
 
     def child(self, name: str) -> Cgroup:
-        """Return the cgroup of this name below this one."""
-        return Cgroup(self.layout, f"{self.path}/{name}")
+        """Return the cgroup of this name below this one; of none at all there is none."""
+        return Cgroup(self.layout, f"{self.path}/{name}" if self.path else "")
 
     def exists(self) -> bool:
         """Whether it exists in any hierarchy."""
         return any(os.path.isdir(self._in(h)) for h in self.layout.hierarchies)
+
+    def controllers(self) -> frozenset[str]:
+        """Return what can be turned on below it (version 2, cgroup.controllers)."""
+        unified = self.layout.unified
+        if unified is None:
+            return frozenset()
+        return frozenset(read_control(self._in(unified), "cgroup.controllers").split())
 
     def create(self, *, parents: bool = True) -> None:
         """Make it in every hierarchy. FileNotFoundError without ``parents``, if there is none."""

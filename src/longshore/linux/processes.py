@@ -193,6 +193,23 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
             yield int(name), [os.fsdecode(a) for a in data.rstrip(b"\0").split(b"\0")]
 
 
+def in_pid_namespace(init: int) -> set[int]:
+    """Return the pids of every process in the pid namespace of another; a look at all there are."""
+    found: set[int] = set()
+    try:
+        wanted = os.stat(f"/proc/{init}/ns/pid").st_ino
+    except OSError:
+        return found
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.stat(f"/proc/{name}/ns/pid").st_ino == wanted:
+                    found.add(int(name))
+            except OSError:  # it has ended, or is another user's
+                continue
+    return found
+
+
 _boot_id: str | None = None
 
 

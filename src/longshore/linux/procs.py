@@ -32,8 +32,9 @@ _PASSED_ON = (
     "TMPDIR",  # CRIU and runc write temporary files
     "LANG",  # so that messages are in the language of the caller's terminal
     "LISTEN_FDNAMES",  # names of activation sockets
-    "_LIBPOD_USERNS_CONFIGURED",  # the markers of a user namespace that is already set up
-    "_LIBPOD_ROOTLESS_UID",
+    "_CONTAINERS_USERNS_CONFIGURED",  # the markers of a user namespace that is already set up
+    "_CONTAINERS_ROOTLESS_UID",
+    "_CONTAINERS_ROOTLESS_GID",
 )
 # poll(2) takes milliseconds in an int: wait for long times in pieces of this many seconds.
 _LONGEST_POLL = 1e6

@@ -221,15 +221,17 @@ class Handshake:
         env: Mapping[str, str] | None = None,
         keep_fds: Sequence[int] = (),
         spawning: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        entering: Sequence[str] = (),
     ) -> None:
         """``keep_fds`` stay open in conmon for as long as it lives, under the same numbers.
 
+        ``entering`` are the words of a program that executes it in its own place.
         conmon is spawned in a context of ``spawning``, by this thread: S11. Raises ProgramNotFound
         or ProgramNotExecutable for conmon itself.
         """
         self._launch = launch
         self._answered = False
-        self._argv = launch.argv(conmon)
+        self._argv = [*entering, *launch.argv(conmon)]
         if _log.is_debugging():
             import shlex
 

@@ -17,7 +17,7 @@ from longshore.monitor.launch import Handshake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 
@@ -85,7 +85,10 @@ class SessionHandshake(Handshake):
         env: Mapping[str, str] | None = None,
         preserved: int = 0,
         spawning: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        entering: Sequence[str] = (),
     ) -> None:
         """``preserved`` descriptors, from 3 on, are for the process: it has the same numbers."""
         fds = tuple(range(3, 3 + preserved))
-        super().__init__(conmon, launch, env=env, keep_fds=fds, spawning=spawning)
+        super().__init__(
+            conmon, launch, env=env, keep_fds=fds, spawning=spawning, entering=entering
+        )

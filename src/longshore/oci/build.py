@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from longshore.errors import HostUnsupported, InvalidArgument
 from longshore.oci.context import SpecContext
-from longshore.oci.mounts import INIT_TARGET, mounts
+from longshore.oci.mounts import INIT_TARGET, in_user_namespace, mounts
 from longshore.oci.privilege import (
     SYS_RESOURCE,
     bounding_set,
     capabilities,
     hidden_paths,
+    is_unmasked,
 )
 from longshore.oci.resources import resources, rlimits
 
@@ -20,7 +21,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from longshore.oci.schema import DeviceNode, Linux, Namespace, NamespaceType, Process, Spec
+    from longshore.oci.schema import (
+        DeviceNode,
+        IdMapping,
+        Linux,
+        Namespace,
+        NamespaceType,
+        Process,
+        Spec,
+    )
     from longshore.options import ContainerConfig
 
 __all__ = ["SpecContext", "build_spec"]
@@ -50,7 +59,10 @@ def build_spec(config: ContainerConfig, host: SpecContext) -> Spec:
     # in a namespace of others, the name is theirs
     if config.uts in ("", "private"):
         spec["hostname"] = _hostname(config, host)
-    if annotations := annotations_of(config, host.annotations):
+    annotations = annotations_of(config, host.annotations)
+    if config.keep_groups:  # crun(1); no other runtime has it
+        annotations["run.oci.keep_original_groups"] = "1"
+    if annotations:
         spec["annotations"] = annotations
     if host.cdi is not None:
         from longshore.oci.edits import apply
@@ -115,7 +127,7 @@ def _process(config: ContainerConfig, host: SpecContext, bounding: tuple[str, ..
         "cwd": config.workdir or "/",
         "capabilities": capabilities(config, bounding, user.uid),
     }
-    if user.groups:
+    if user.groups and not config.keep_groups:
         process["user"]["additionalGids"] = list(user.groups)
     if config.tty:
         process["terminal"] = True
@@ -160,12 +172,16 @@ def _oom_score_adj(asked: int, host: SpecContext) -> int:
 
 def _linux(config: ContainerConfig, host: SpecContext, bounding: tuple[str, ...]) -> Linux:
     linux: Linux = {
-        "cgroupsPath": host.cgroup_path,
         "namespaces": _namespaces(config, host),
         "resources": resources(config, host),
     }
-    if host.devices:
+    if host.cgroup_path:
+        linux["cgroupsPath"] = host.cgroup_path
+    if host.devices and not in_user_namespace(config, host):
         linux["devices"] = _devices(host)
+    if config.mapped_uids:
+        linux["uidMappings"] = [_mapping(text) for text in config.mapped_uids]
+        linux["gidMappings"] = [_mapping(text) for text in config.mapped_gids]
     if sysctl := _sysctls(config, host):
         linux["sysctl"] = sysctl
     if host.seccomp is not None:
@@ -177,11 +193,18 @@ def _linux(config: ContainerConfig, host: SpecContext, bounding: tuple[str, ...]
     if host.mount_label:
         linux["mountLabel"] = host.mount_label
     masked, readonly = hidden_paths(config)
+    if not config.privileged:
+        masked += [path for path in host.sysfs_mounts if not is_unmasked(config, path)]
     if masked:
         linux["maskedPaths"] = masked
     if readonly:
         linux["readonlyPaths"] = readonly
     return linux
+
+
+def _mapping(text: str) -> IdMapping:
+    inside, outside, count = map(int, text.split(":"))
+    return {"containerID": inside, "hostID": outside, "size": count}
 
 
 def _devices(host: SpecContext) -> list[DeviceNode]:
@@ -218,6 +241,10 @@ def _namespaces(config: ContainerConfig, host: SpecContext) -> list[Namespace]:
         ("cgroup", config.cgroupns or ("private" if host.cgroup_version == 2 else "host")),
     )
     found: list[Namespace] = []
+    if config.userns.startswith(("ns:", "container:")):
+        modes = (("user", config.userns), *modes)
+    elif config.mapped_uids:
+        found.append({"type": "user"})
     for kind, mode in modes:
         word, _, rest = mode.partition(":")
         if word == "ns":

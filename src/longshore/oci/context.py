@@ -40,6 +40,7 @@ class HostDevice(Value):
     uid: int = 0
     gid: int = 0
     access: str = "rwm"
+    source: str = ""  # on the host
 
 
 class SpecContext(Value):
@@ -48,7 +49,7 @@ class SpecContext(Value):
     # this container
     id: str
     rootfs: str  # the mounted root, as the runtime sees it
-    cgroup_path: str  # what the runtime is told
+    cgroup_path: str  # what the runtime is told; "": it has no cgroup of its own
     user: ResolvedUser = ResolvedUser()
     devices: tuple[HostDevice, ...] = ()
     seccomp: Mapping[str, Any] | None = (
@@ -68,6 +69,11 @@ class SpecContext(Value):
     apparmor: str = ""  # a profile that is loaded; "" is none
 
     # this host
+    user_namespace: bool = False  # the runtime is root of a user's namespace only
+    tty_group: bool = True  # gid 5, that of terminals, is mapped in the container
+    sysfs_mounts: tuple[
+        str, ...
+    ] = ()  # what is mounted below /sys/kernel, if the container sees it
     cgroup_version: int = 1
     controllers: frozenset[str] | None = None  # what PARENT can hand down; None: not known
     processors: str = ""  # those that are online, as "0-3,8"; "" is not known
@@ -230,6 +236,7 @@ def _add_device(found: dict[str, HostDevice], source: str, target: str, access: 
         uid=status.st_uid,
         gid=status.st_gid,
         access=access,
+        source=source,
     )
     return True
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 INIT_TARGET = "/run/longshore-init"
 _SAFE = ("nosuid", "noexec", "nodev")
+# config-linux.md, "Default Devices": every runtime makes these by itself
+_DEFAULT_DEVICES = frozenset(
+    f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")
+)
 _SELINUX = "/sys/fs/selinux"
 _READ_ONLY_TMPFS = ("/run", "/tmp", "/var/tmp")  # podman-run(1), --read-only-tmpfs
 
@@ -34,6 +38,8 @@ def mounts(config: ContainerConfig, host: SpecContext) -> list[MountPoint]:
         if source:
             locked = ("ro", *_SAFE) if config.read_only else ()
             found[target] = _mount(target, "bind", source, "bind", "rprivate", *locked)
+    if in_user_namespace(config, host):
+        found |= {mount["destination"]: mount for mount in _devices(host)}
     if config.init:
         found[INIT_TARGET] = _mount(INIT_TARGET, "bind", host.init_path, "bind", "ro", "rprivate")
     if "nested" in config.selinux_opts and "selinux" in host.lsms:
@@ -54,12 +60,24 @@ def _standard(config: ContainerConfig, host: SpecContext) -> list[MountPoint]:
     # Options as podman 4.3.1 writes them (measured), for root.
     access = "rw" if config.privileged or is_unmasked(config, "/sys/fs/cgroup") else "ro"
     sysfs = ("rprivate", *_SAFE, "rw") if config.privileged else (*_SAFE, "ro")
+    proc = _mount("/proc", "proc", "proc", *_SAFE)
+    sys = _mount("/sys", "sysfs", "sysfs", *sysfs)
+    queues = _mount("/dev/mqueue", "mqueue", "mqueue", *_SAFE)
+    # In a user namespace the kernel mounts these only for the namespaces that are owned by it
+    # (user_namespaces(7)); those of others are shown as they are.
+    if in_user_namespace(config, host):
+        if _is_shared(config.pid):
+            proc = _mount("/proc", "bind", "/proc", "rbind", *_SAFE)
+        if _is_shared(config.network):
+            sys = _mount("/sys", "bind", "/sys", "rbind", *sysfs)
+        if _is_shared(config.ipc):
+            queues = _mount("/dev/mqueue", "bind", "/dev/mqueue", "bind", *_SAFE)
     found = [
-        _mount("/proc", "proc", "proc", *_SAFE),
+        proc,
         _mount(
             "/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "strictatime", "mode=755", "size=65536k"
         ),
-        _mount("/sys", "sysfs", "sysfs", *sysfs),
+        sys,
         _mount(
             "/dev/pts",
             "devpts",
@@ -69,14 +87,33 @@ def _standard(config: ContainerConfig, host: SpecContext) -> list[MountPoint]:
             "newinstance",
             "ptmxmode=0666",
             "mode=0620",
-            "gid=5",
+            *(["gid=5"] if host.tty_group else []),
         ),
-        _mount("/dev/mqueue", "mqueue", "mqueue", *_SAFE),
+        queues,
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", "rprivate", *_SAFE, "relatime", access),
     ]
     if config.ipc != "none":
         found.append(_shm(config, host))
     return found
+
+
+def in_user_namespace(config: ContainerConfig, host: SpecContext) -> bool:
+    """Whether a container is in another user namespace than the host's own."""
+    return host.user_namespace or bool(config.mapped_uids)
+
+
+def _devices(host: SpecContext) -> list[MountPoint]:
+    """Return the devices as mounts: no device file can be made in a user namespace (mknod(2))."""
+    safe = ("bind", "nosuid", "noexec")
+    return [
+        _mount(node.path, "bind", node.source or node.path, *safe)
+        for node in host.devices
+        if node.path not in _DEFAULT_DEVICES
+    ]
+
+
+def _is_shared(mode: str) -> bool:
+    return mode == "host" or mode.startswith(("ns:", "container:"))
 
 
 def _shm(config: ContainerConfig, host: SpecContext) -> MountPoint:

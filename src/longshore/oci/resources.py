@@ -56,7 +56,10 @@ def check_controllers(config: ContainerConfig, host: SpecContext) -> None:
                 f"a limit that was asked for needs the cgroup controller {name}",
                 f"cgroup v{host.cgroup_version} with "
                 f"{' '.join(sorted(host.controllers or ())) or 'no controllers'}",
-                hint="leave the limit out, or enable the controller for the parent cgroup",
+                hint="leave the limit out, or have root give you the controller, with "
+                "Delegate= in a drop-in of user@.service"
+                if host.user_namespace
+                else "leave the limit out, or enable the controller for the parent cgroup",
             )
     for option, asked, have in (
         ("cpuset_cpus", config.cpuset_cpus, host.processors),

@@ -109,6 +109,14 @@ class Namespace(TypedDict):
     path: NotRequired[str]
 
 
+class IdMapping(TypedDict):
+    """A range of ids of a user namespace."""
+
+    containerID: int
+    hostID: int
+    size: int
+
+
 class DeviceNode(TypedDict):
     """A device file to make."""
 
@@ -218,6 +226,8 @@ class Linux(TypedDict, total=False):
     namespaces: list[Namespace]
     devices: list[DeviceNode]
     cgroupsPath: str
+    uidMappings: list[IdMapping]
+    gidMappings: list[IdMapping]
     resources: Resources
     sysctl: dict[str, str]
     seccomp: Seccomp

@@ -68,7 +68,11 @@ if TYPE_CHECKING:
         ipc: str | None
         pid: str | None
         uts: str | None
-        userns: str | None
+        userns: str | None  # also keep-id[:uid=,gid=], auto[:size=], nomap
+        uidmap: Iterable[str]  # "INSIDE:OUTSIDE[:COUNT]"; of a namespace of its own
+        gidmap: Iterable[str]
+        subuidname: str | None  # whose line of /etc/subuid
+        subgidname: str | None
         network: str | None  # none, host, private, container:ID, ns:PATH
         init: bool
         init_path: str | None
@@ -121,6 +125,7 @@ class ContainerConfig(Value):
     workdir: str = ""  # "" is / (or the image's)
     user: str = ""
     group_add: tuple[str, ...] = ()
+    keep_groups: bool = False  # those of who creates it
     umask: int | None = None
     tty: bool = False
     interactive: bool = False
@@ -164,6 +169,12 @@ class ContainerConfig(Value):
     ipc: str = ""
     uts: str = ""
     userns: str = ""
+    uidmap: tuple[str, ...] = ()  # INSIDE:OUTSIDE:COUNT, as asked
+    gidmap: tuple[str, ...] = ()
+    subuidname: str = ""
+    subgidname: str = ""
+    mapped_uids: tuple[str, ...] = ()  # what its user namespace maps; chosen at the creation
+    mapped_gids: tuple[str, ...] = ()
     cgroupns: str = ""
     hostname: str = ""
     # life

@@ -29,7 +29,8 @@ _KNOWN = """
     mounts tmpfs read_only read_only_tmpfs memory memory_swap memory_reservation memory_swappiness
     cpus cpu_shares cpu_period cpu_quota cpuset_cpus cpuset_mems pids_limit blkio_weight ulimits
     cap_add cap_drop security_opt privileged devices gpus sysctls stop_signal stop_timeout runtime
-    cgroup_parent cgroup_manager cgroupns ipc pid uts userns network init init_path shm_size
+    cgroup_parent cgroup_manager cgroupns ipc pid uts userns uidmap gidmap
+    subuidname subgidname network init init_path shm_size
     oom_score_adj log_driver log_opt pidfile conmon_pidfile cidfile interactive tty remove umask
     unmask run_timeout spec spec_patch create_command
 """
@@ -108,7 +109,12 @@ def _process(given: Mapping[str, Any]) -> dict[str, Any]:
     groups = r.strings(given, "group_add")
     for group in groups:
         if group == "keep-groups":
-            raise HostUnsupported("group_add: keep-groups", "this version does not have it yet")
+            if len(groups) > 1:
+                raise InvalidArgument(
+                    "group_add: keep-groups keeps exactly those of the user",
+                    hint="leave the others out",
+                )
+            return {**_process({**given, "group_add": ()}), "keep_groups": True}
         if not group or ":" in group or any(c.isspace() for c in group):
             raise InvalidArgument(f"group_add: {group!r} is not a group's name or number")
         n.check_id(group, "group_add")
@@ -282,7 +288,10 @@ def _privilege(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _namespaces(given: Mapping[str, Any]) -> dict[str, Any]:
-    modes = {kind: s.namespace(kind, given.get(kind)) for kind in NAMESPACES}
+    modes: dict[str, Any] = {
+        kind: s.namespace(kind, given.get(kind)) for kind in NAMESPACES if kind != "userns"
+    }
+    ids = _user_namespace(given)
     hostname = n.check_hostname(given.get("hostname", ""))
     if hostname and modes["uts"] not in ("", "private"):
         raise InvalidArgument(
@@ -290,7 +299,22 @@ def _namespaces(given: Mapping[str, Any]) -> dict[str, Any]:
             hint="leave out hostname or uts",
         )
     sysctls = s.check_sysctls(r.table(given, "sysctls"), ipc=modes["ipc"], network=modes["network"])
-    return {**modes, "hostname": hostname, "sysctls": sysctls}
+    return {**modes, **ids, "hostname": hostname, "sysctls": sysctls}
+
+
+def _user_namespace(given: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = ("userns", "uidmap", "gidmap", "subuidname", "subgidname")
+    if not any(given.get(name) for name in wanted):
+        return {}
+    from longshore.options import usernamespaces as u  # few containers have one
+
+    ids: dict[str, Any] = {"userns": u.mode(given.get("userns"))}
+    for name in ("uidmap", "gidmap"):
+        ids[name] = u.id_map(r.strings(given, name), name)
+    for name in ("subuidname", "subgidname"):
+        ids[name] = n.check_user(given.get(name, ""))
+    u.check_together(ids)
+    return ids
 
 
 def _life(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -129,12 +129,6 @@ def namespace(kind: str, value: object) -> str:
     """
     mode = "" if value is None else text(value, kind)
     word, colon, rest = mode.partition(":")
-    if kind == "userns":
-        if mode in ("", "host"):
-            return mode
-        raise HostUnsupported(
-            f"userns={mode}", "this version has no user namespaces yet", hint="leave it out"
-        )
     if mode in ("", "host", "private") or (mode == "none" and kind in ("network", "ipc")):
         return mode
     if mode == "shareable" and kind == "ipc":

@@ -53,6 +53,7 @@ class Runtime:
     """One runtime binary with its state directory; ``name`` is what people call it."""
 
     __slots__ = (
+        "_entering",
         "_filters", "_global", "_json_log", "_timeout", "cache", "flags", "name", "path",
         "state_dir",
     )  # fmt: skip
@@ -68,13 +69,15 @@ class Runtime:
         systemd: bool = False,
         timeout: float | None = None,
         json_log: bool = True,
+        entering: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         """``state_dir`` is its --root; ``flags`` are more global flags, from the user.
 
         ``systemd``: it is to have the cgroups made by systemd. ``cache_dir`` is where what it was
         asked is kept. ``timeout`` is in seconds, for each call: a runtime that hangs is killed
-        then.
+        then. ``entering`` gives the words before each command line that lead to where it can work.
         """
+        self._entering = entering
         self._timeout = timeout
         self._json_log = json_log
         self.cache = cache_dir
@@ -246,7 +249,19 @@ class Runtime:
     # what makes a create faster
 
     def adapt(self, spec: Spec) -> str | None:
-        """Put into a spec what this runtime has worked out before; a token for `learn`, or None."""
+        """Put into a spec what this runtime has worked out before; a token for `learn`, or None.
+
+        And take out what it does not want to be told twice.
+        """
+        linux = spec["linux"]
+        if "uidMappings" in linux and any(
+            space["type"] == "user" and "path" in space for space in linux.get("namespaces", ())
+        ):
+            from longshore.runtime.features import reads_maps
+
+            if reads_maps(self.path):
+                linux.pop("uidMappings")
+                linux.pop("gidMappings", None)
         return self._filters.give(spec)
 
     def learn(self, token: str, container_id: str) -> None:
@@ -390,7 +405,7 @@ class Runtime:
         return self._argv(args, log)
 
     def _argv(self, args: Sequence[str], log: str | None) -> list[str]:
-        return [self.path, *self.global_args(log), *args]
+        return [*self._entering(), self.path, *self.global_args(log), *args]
 
     def _call(
         self,

@@ -7,6 +7,7 @@ import json
 import os
 import re
 
+from longshore.errors import LongshoreError
 from longshore.linux.files import make_directory, read_file, write_atomic
 from longshore.linux.procs import run
 
@@ -53,3 +54,18 @@ def _ask(binary: str, verb: str, flag: str) -> bool:
     # Go's own package for flags shows them with one dash, and takes two
     name = re.escape(flag.removeprefix("--").encode())
     return bool(re.search(rb"(?<![\w-])--?" + name + rb"(?![\w-])", words))
+
+
+def reads_maps(binary: str) -> bool:
+    """Whether a runtime reads the ids of a user namespace that is joined, and refuses to be told.
+
+    That is runc since 1.2 (libcontainer's validator), which is also the first to name
+    ``mountExtensions`` among its features (runtime-spec, features.md); runc 1.1 wants to be told.
+    """
+    try:
+        features = json.loads(run([binary, "features"], timeout=_TIMEOUT).stdout)
+        return "mountExtensions" in features["linux"] and "runc.version" in str(
+            features.get("annotations", "")
+        )
+    except (OSError, LongshoreError, ValueError, KeyError, TypeError):
+        return False

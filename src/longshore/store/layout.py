@@ -19,6 +19,7 @@ class Layout:
         "exits",
         "levels",
         "names",
+        "namespace",
         "root",
         "run",
         "runtimes",
@@ -35,6 +36,7 @@ class Layout:
         self.exits = f"{run}/exits"  # conmon's exit files, a directory a container
         self.runtimes = f"{run}/runtimes"  # the runtimes' own state (--root), one each
         self.cache = f"{run}/cache"
+        self.namespace = f"{run}/namespace"  # who keeps the namespace of an ordinary user
         self.supervisor = f"{run}/supervisor.lock"  # held by the one that there is
         self._vetted = False
 

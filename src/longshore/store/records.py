@@ -30,6 +30,7 @@ from longshore.store.names import Names, is_name, maker_of, staging_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Self
 
     from longshore.linux.steps import Steps
@@ -60,7 +61,7 @@ class Run(Value):
     runtime_path: str
     runtime_flags: tuple[str, ...] = ()  # what that runtime is told with each call for this run
     sandboxed: bool = False  # its processes are none of the host's; see `Runtime.sandboxes`
-    cgroup: str = ""  # Longshore's own, in every hierarchy
+    cgroup: str = ""  # Longshore's own, in every hierarchy; "": it has none
     manager: str = "cgroupfs"  # who made it
     inner_cgroup: str = ""  # the runtime's below it, where that is not known beforehand
     actor: ProcessId | None = None  # who is starting it; None when the start has been finished
@@ -76,7 +77,7 @@ class Run(Value):
     @property
     def container_cgroup(self) -> str:
         """The runtime's cgroup, which the container's processes are in or below."""
-        return self.inner_cgroup or f"{self.cgroup}/container"
+        return self.inner_cgroup or (f"{self.cgroup}/container" if self.cgroup else "")
 
 
 class Record(Value):
@@ -136,13 +137,23 @@ class Locked:
 class Store:
     """The records, names and exit records below one layout."""
 
-    __slots__ = ("busy_timeout", "layout", "names")
+    __slots__ = ("_remove_owned", "busy_timeout", "layout", "names")
 
-    def __init__(self, layout: Layout, *, busy_timeout: float = 300.0) -> None:
-        """``busy_timeout`` (seconds): how long a lock is waited for where no deadline is said."""
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        busy_timeout: float = 300.0,
+        remove_owned: Callable[[str], None] = remove_tree,
+    ) -> None:
+        """``busy_timeout`` (seconds): how long a lock is waited for where no deadline is said.
+
+        ``remove_owned`` removes a directory in which others than this user may own files.
+        """
         self.layout = layout
         self.busy_timeout = busy_timeout
         self.names = Names(self)
+        self._remove_owned = remove_owned
 
     @property
     def levels(self) -> Levels:
@@ -344,8 +355,9 @@ class Store:
             from longshore.store.sessions import SessionStore  # few containers have any
 
             SessionStore(self, container_id).keep_exits()
-        for path in (paths.run, paths.exit_dir, paths.merged, paths.layer):
+        for path in (paths.run, paths.exit_dir, paths.merged):
             remove_tree(path)
+        self._remove_owned(paths.layer)
         remove_file(paths.record)
         if name is not None:
             self.names.let_go(name, container_id)

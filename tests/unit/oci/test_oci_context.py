@@ -87,6 +87,7 @@ def test_devices(tmp_path: Path) -> None:
             uid=status.st_uid,
             gid=status.st_gid,
             access="r",
+            source="/dev/null",
         ),
     )
     with pytest.raises(InvalidArgument, match="not there any more"):
