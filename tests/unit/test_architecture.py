@@ -23,6 +23,7 @@ ROWS = (
     {"lifecycle"},
     {"models"},
     {"options"},
+    {"units"},
     {"oci"},
     {"linux"},
     {"config"},
