@@ -252,6 +252,15 @@ def test_commands_load_nothing_heavy(verb: str) -> None:
     assert len(found & (others - {own})) <= 2, sorted(found & others)
 
 
+def test_systemd_waits_for_the_generator() -> None:
+    found = modules_of(
+        "from longshore.cli.generator import main; main(['--dryrun', '--program=x'])"
+    )
+    assert not found & (HEAVY | {"re._casefix", "json", "select"})
+    assert not {name for name in found if name.startswith("longshore.engine")}
+    assert len(found) <= 40, sorted(found)
+
+
 def _verbs() -> dict[str, tuple[str, str, str]]:
     from longshore.cli import VERBS
 

@@ -100,7 +100,10 @@ def _service(app: App, parsed: Parsed, found: Inspection) -> Service:
             f"container {found.name} is removed when it ends (--rm), and cannot be started again",
             hint="--new makes a new one at each start",
         )
-    return common.replace(pidfile=app.engine._machinery.paths(found.id).conmon_pidfile)
+    from longshore.store import Layout
+
+    layout = Layout(settings.root, settings.run_root)
+    return common.replace(pidfile=layout.paths(found.id).conmon_pidfile)
 
 
 def program(argv0: str) -> tuple[str, ...]:
@@ -170,7 +173,12 @@ def _created_by(config: ContainerConfig) -> tuple[list[str], tuple[tuple[str, ..
         elif name not in _OWN:
             groups += _spelled(config, table[name], values)
     own = [w for n, v in outer._given.items() for g in _spelled(config, table[n], v) for w in g]
-    return own, (*groups, (*(["--"] if words[:1] == ["--"] else []), *words))
+    return own, (*groups, (*_ended(words), *words))
+
+
+def _ended(words: Sequence[str]) -> tuple[str, ...]:
+    """Return what keeps a command that begins with ``-`` from being a flag."""
+    return ("--",) if words and words[0].startswith("-") else ()
 
 
 def _sdnotify(config: ContainerConfig) -> str:

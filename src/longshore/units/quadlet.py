@@ -203,8 +203,8 @@ def _run(
     """Return the options and the command of `run`."""
     # "@" is in no container's name
     default_name = "systemd-%p_%i" if "@" in name else "systemd-%N"
-    own = source.last(CONTAINER, "ContainerName") or default_name
-    argv = ["--name", own, _CIDFILE, "--replace", "--rm"]
+    container = source.last(CONTAINER, "ContainerName") or default_name
+    argv = ["--name", container, _CIDFILE, "--replace", "--rm"]
     if not source.last(CONTAINER, "CgroupsMode"):
         argv.append("--cgroups=no-conmon")
     if not oneshot:
@@ -242,7 +242,8 @@ def _run(
     for value in _all(source, "PodmanArgs"):
         argv += words(value, "PodmanArgs")
     argv += ["--rootfs", _rootfs(source.last(CONTAINER, "Rootfs"))]
-    return [*argv, *words(source.last(CONTAINER, "Exec"), "Exec")]
+    own = words(source.last(CONTAINER, "Exec"), "Exec")
+    return [*argv, *(["--"] if own and own[0].startswith("-") else []), *own]
 
 
 def _all(source: UnitFile, key: str) -> list[str]:
