@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import shlex
 import signal
 import socket
@@ -20,9 +22,10 @@ from longshore import Container, Engine
 from longshore.errors import NoSuchContainer
 
 Dirs = tuple[Path, Path]
-pytestmark = pytest.mark.user("root")
+AS_ROOT = pytest.mark.user("root")
 UNITS = Path("/run/systemd/system")
 GENERATORS = Path("/run/systemd/system-generators")
+GENERATOR = "longshore.cli.generator"
 FILES = Path("/run/containers/systemd")
 SERVER = """
 import os, socket
@@ -122,6 +125,7 @@ WAYS = {
 }
 
 
+@AS_ROOT
 @pytest.mark.parametrize("way", WAYS)
 def test_a_socket_starts_the_container_that_answers(
     units: Units, engine: Engine, short_tmp: Path, way: str
@@ -184,6 +188,7 @@ def waiting(units: Units, short_tmp: Path) -> Path:
     return flag
 
 
+@AS_ROOT
 def test_it_is_active_when_its_program_is_ready(
     units: Units, engine: Engine, waiting: Path
 ) -> None:
@@ -211,6 +216,7 @@ def test_it_is_active_when_its_program_is_ready(
         box[0].inspect()
 
 
+@AS_ROOT
 def test_conmon_is_killed_and_another_container_takes_over(
     units: Units, engine: Engine, waiting: Path
 ) -> None:
@@ -236,6 +242,7 @@ def test_conmon_is_killed_and_another_container_takes_over(
     assert engine.list(all=True) == []
 
 
+@AS_ROOT
 def test_a_container_s_failure_is_the_service_s(units: Units, engine: Engine) -> None:
     run = f"{units.program} run -d --rm --sdnotify=conmon --rootfs /:O"
     units.service("lstest", "Type=notify", "NotifyAccess=all", f"ExecStart={run} sh -c 'exit 3'")
@@ -246,6 +253,7 @@ def test_a_container_s_failure_is_the_service_s(units: Units, engine: Engine) ->
     systemctl("reset-failed", "lstest")
 
 
+@AS_ROOT
 def test_a_start_that_fails_is_the_service_s_too(units: Units, engine: Engine) -> None:
     run = f"{units.program} run -d --rm --sdnotify=conmon --rootfs /:O"
     units.service("lstest", "Type=notify", "NotifyAccess=all", f"ExecStart={run} /nosuch")
@@ -264,6 +272,7 @@ def verified(unit: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@AS_ROOT
 def test_a_unit_of_a_container_that_exists(
     units: Units, engine: Engine, cli: hostkit.Cli, busybox_rootfs: Path
 ) -> None:
@@ -286,6 +295,7 @@ def test_a_unit_of_a_container_that_exists(
     box.remove()
 
 
+@AS_ROOT
 def test_a_unit_that_makes_its_container(
     units: Units, engine: Engine, cli: hostkit.Cli, busybox_rootfs: Path
 ) -> None:
@@ -323,7 +333,7 @@ def quadlets(units: Units) -> Units:
     peer.symlink_to("/dev/null")
     units.files.append(peer)
     subprocess.run(
-        [sys.executable, "-m", "longshore.cli.generator", "--install", str(GENERATORS),
+        [sys.executable, "-m", GENERATOR, "--install", str(GENERATORS),
          "--program", units.program],
         capture_output=True, timeout=60, check=True,
     )  # fmt: skip
@@ -331,6 +341,7 @@ def quadlets(units: Units) -> Units:
     return units
 
 
+@AS_ROOT
 def test_a_file_is_a_service_at_boot(quadlets: Units, engine: Engine, busybox_rootfs: Path) -> None:
     units = quadlets
     units.write("lstest.target", "[Unit]\nDescription=what a boot wants\n")
@@ -373,13 +384,104 @@ def test_a_file_is_a_service_at_boot(quadlets: Units, engine: Engine, busybox_ro
     assert dropin_file.exists()
 
 
+@AS_ROOT
 def test_podman_s_generator_reads_the_same_files(units: Units) -> None:
     del units
     done = subprocess.run(
-        [sys.executable, "-m", "longshore.cli.generator", "--install", "/nowhere"],
+        [sys.executable, "-m", GENERATOR, "--install", "/nowhere"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 125
     assert "/podman-system-generator reads the same files" in done.stderr
     assert "ln -s /dev/null /etc/systemd/system-generators/" in done.stderr
     assert not Path("/nowhere").exists()
+
+
+# --- docs/systemd.md ----------------------------------------------------------------------------
+
+
+def examples() -> dict[str, str]:
+    """Return the files that the page shows, by their paths."""
+    page = (hostkit.ROOT / "docs/systemd.md").read_text()
+    blocks = re.findall(r"^```\w+\n# (\S+)\n(.*?)^```", page, re.M | re.S)
+    return dict(blocks)
+
+
+@AS_ROOT
+def test_the_page_s_socket(units: Units, engine: Engine) -> None:
+    shown = examples()
+    units.write("web.py", shown["/srv/web.py"], Path("/srv"))
+    units.write("web.socket", shown["/etc/systemd/system/web.socket"])
+    text = shown["/etc/systemd/system/web.service"]
+    assert text.count("/usr/local/bin/longshore") == 3
+    units.write("web.service", text.replace("/usr/local/bin/longshore", units.program))
+    systemctl("daemon-reload")
+    for unit in ("web.socket", "web.service"):
+        verified(unit)
+    systemctl("start", "web.socket")
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", 8080), 60) as client:
+            client.settimeout(60)
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert client.makefile().read().endswith("\nhello from a container\n")
+    first = engine.get("web")
+    os.kill(monitor(first), signal.SIGKILL)
+    eventually(lambda: show("web.service", "NRestarts") == "1", 60)
+    eventually(lambda: show("web.service", "ActiveState") == "active", 60)
+    assert engine.get("web").id != first.id
+    systemctl("stop", "web.socket", "web.service")
+    assert show("web.service", "Result") == "success"
+    assert engine.list(all=True) == []
+
+
+@AS_ROOT
+def test_the_page_s_file(quadlets: Units, engine: Engine) -> None:
+    text = examples()["/etc/containers/systemd/hello.container"]
+    quadlets.write("hello.container", text, FILES)
+    systemctl("daemon-reload")
+    wants = Path("/run/systemd/generator/multi-user.target.wants/hello.service")
+    assert wants.is_symlink()
+    systemctl("start", "hello")
+    box = engine.get("systemd-hello")
+    eventually(lambda: printed(box) == b"hello hello\n", 60)
+    env = box.inspect().config.env
+    assert (env["WHO"], env["GREETING"]) == ("world", "good day")
+    systemctl("stop", "hello")
+    assert show("hello", "Result") == "success"
+    assert engine.list(all=True) == []
+
+
+# --- a user's own systemd -----------------------------------------------------------------------
+
+
+@pytest.mark.user("tester")
+def test_a_user_s_file_is_a_unit_of_theirs() -> None:
+    """Running it comes with running without root."""
+    places = [Path.home() / ".config/containers/systemd", Path("/run/systemd/user-generators")]
+    installed = places[1] / "longshore-generator"
+    peer = places[1] / "podman-user-generator"
+    sudo, generator = ["sudo", "--preserve-env=PATH"], [sys.executable, "-m", GENERATOR]
+    call = functools.partial(subprocess.run, capture_output=True, text=True, timeout=60)
+    places[0].mkdir(parents=True)
+    file = places[0] / "lstest.container"
+    file.write_text("[Container]\nRootfs=/:O\nExec=true\n[Install]\nWantedBy=default.target\n")
+    try:
+        call([*sudo, "mkdir", "-p", places[1]], check=True)
+        call([*sudo, "ln", "-s", "/dev/null", peer], check=True)
+        words = ["--user", "--install", places[1], "--program", "/opt/venv/bin/longshore"]
+        call([*sudo, *generator, *words], check=True)
+        call(["systemctl", "--user", "daemon-reload"], check=True)
+        shown = call(["systemctl", "--user", "cat", "lstest"], check=True).stdout
+        assert f"SourcePath={file}\n" in shown
+        assert (
+            "ExecStart=/opt/venv/bin/longshore run --name systemd-%N --cidfile=%t/%N.cid" in shown
+        )
+        wants = call(["systemctl", "--user", "show", "-P", "WantedBy", "lstest"], check=True)
+        assert wants.stdout == "default.target\n"
+        path = f"{os.environ['XDG_RUNTIME_DIR']}/systemd/generator/lstest.service"
+        done = call(["systemd-analyze", "--user", "verify", path], check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    finally:
+        file.unlink()
+        call([*sudo, "rm", "-f", installed, peer], check=True)
+        call(["systemctl", "--user", "daemon-reload"], check=True)

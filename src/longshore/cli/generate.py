@@ -255,7 +255,7 @@ at each start as this one was made. It belongs into /etc/systemd/system; see doc
             "restart-policy",
             "",
             TEXT,
-            "When systemd restarts it",
+            "Restart=",
             choices=RESTART_POLICIES,
             default="on-failure",
         ),
