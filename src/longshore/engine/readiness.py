@@ -32,6 +32,13 @@ def given(machinery: Machinery, config: ContainerConfig, *, sandboxed: bool) -> 
     """Return what goes on to conmon and the container. HostUnsupported for what cannot."""
     mode = _mode(machinery, config)
     found = inherited(notifies=mode != "ignore", relays=mode == "container")
+    if sandboxed and found.sockets:
+        # runsc 20240729 hands no descriptor on, and the program is told of some (measured)
+        raise HostUnsupported(
+            f"{len(found.sockets)} activation sockets (LISTEN_FDS)",
+            "a sandboxed program is given no socket of the host",
+            hint="another --runtime, such as crun; or start it without LISTEN_FDS",
+        )
     if found.relay:
         from longshore.runtime.features import takes_flag
 
