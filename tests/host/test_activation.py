@@ -204,13 +204,14 @@ def test_a_library_leaves_its_caller_s_socket_alone(
     assert manager.silent
 
 
-# A program that says so when it is told to by a file, as somebody without any privilege.
+# A program that says so when it is told to by a file, as somebody without any privilege. It also
+# says what would let it choose the process that the manager kills.
 SAYS_READY = """
 import os, socket, sys, time
 with open("/flag") as flag:
     flag.readline()
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
-    one.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+    one.sendto(b"MAINPID=1\\nREADY=1", os.environ["NOTIFY_SOCKET"])
 time.sleep(1000)
 """
 

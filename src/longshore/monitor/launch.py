@@ -65,8 +65,8 @@ class Inherited(Value):
     the container a directory in its root and the address of a socket at which `start` alone
     listens, and `start` would wait for READY=1 or the container's end (both runtimes, measured),
     while the container's lock is held. conmon can stand between instead (``relay``): it listens in
-    the bundle, at `NOTIFY_FILE`, and passes READY=1 and WATCHDOG=1 on (conn_sock.c of 2.1); some
-    pass on STATUS= too (2.1.12, measured).
+    the bundle, at `NOTIFY_FILE`, and passes READY=1 and WATCHDOG=1 on (conn_sock.c of 2.1.6);
+    2.1.12 also STATUS, ERRNO, RELOADING and STOPPING, and none MAINPID (measured).
     """
 
     env: Mapping[str, str] = {}  # of conmon
