@@ -236,7 +236,7 @@ def test_sd_notify_the_program_s_own_word_is_passed_on(
         assert manager.silent
         writer.write("\n")
     assert manager.next() == ["READY=1"]
-    assert not any(word.startswith("NOTIFY_SOCKET=") for word in cli("exec", "box", "env").stdout)
+    assert "NOTIFY_SOCKET=" not in cli("exec", "box", "env").stdout
     box.remove(force=True)
 
 
