@@ -1,4 +1,4 @@
-"""What a starter has of its own: activation sockets arrive, NOTIFY_SOCKET is for conmon alone."""
+"""What a starter has of its own: activation sockets arrive, NOTIFY_SOCKET is what sdnotify says."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 import hostkit
-from hostlife import started
+from hostlife import SLEEP, started
 from longshore import Engine
+from longshore.errors import ProgramNotFound
+from managers import Manager
 
 Dirs = tuple[Path, Path]
 
@@ -161,40 +163,125 @@ def test_the_sockets_are_conmons_for_as_long_as_it_lives(
 
 
 @pytest.fixture
-def manager(short_tmp: Path) -> Iterator[socket.socket]:
-    """The socket of a service manager."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
-        one.bind(str(short_tmp / "notify"))
-        one.setblocking(False)
+def manager(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    """A service manager that has started this process."""
+    with Manager(short_tmp / "notify") as one:
+        monkeypatch.setenv("NOTIFY_SOCKET", one.address)
         yield one
 
 
+def has(pid: int | None, variable: str) -> bool:
+    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return any(word.startswith(variable.encode() + b"=") for word in words)
+
+
 def test_a_start_does_not_wait_for_ready(
-    engine: Engine,
-    busybox_rootfs: Path,
-    manager: socket.socket,
-    monkeypatch: pytest.MonkeyPatch,
+    engine: Engine, busybox_rootfs: Path, manager: Manager
 ) -> None:
     """With NOTIFY_SOCKET, `start` of both runtimes waits for READY=1 or the container's end."""
-    monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
     before = sorted(busybox_rootfs.rglob("*"))
-    script = "echo $NOTIFY_SOCKET; exec sleep 1000"
-    begun = time.monotonic()
-    box = started(engine, busybox_rootfs, script)
-    assert time.monotonic() - begun < 30
+    box = started(engine, busybox_rootfs, SLEEP, sdnotify="conmon")
     found = box.inspect()
-    environ = Path(f"/proc/{found.monitor_pid}/environ").read_bytes().split(b"\0")
-    assert b"NOTIFY_SOCKET=" + manager.getsockname().encode() in environ  # S7: conmon has it
-    own = Path(f"/proc/{found.pid}/environ").read_bytes()
-    assert b"NOTIFY_SOCKET" not in own  # nobody would listen there
+    assert manager.next() == [f"MAINPID={found.monitor_pid}"]
+    assert manager.next() == ["READY=1"]
+    assert has(found.monitor_pid, "NOTIFY_SOCKET")  # S7: conmon has it
+    assert not has(found.pid, "NOTIFY_SOCKET")  # nobody would listen there
     assert sorted(busybox_rootfs.rglob("*")) == before  # and no place was made for it
-    with pytest.raises(BlockingIOError):
-        manager.recv(100)
+    box.remove(force=True)
+    assert manager.silent
+
+
+@pytest.mark.parametrize("mode", [None, "ignore"])
+def test_a_library_leaves_its_caller_s_socket_alone(
+    engine: Engine, busybox_rootfs: Path, manager: Manager, mode: str | None
+) -> None:
+    """The caller is a service perhaps, and its main process is not the container's conmon."""
+    box = started(engine, busybox_rootfs, SLEEP, sdnotify=mode)
+    found = box.inspect()
+    assert not has(found.monitor_pid, "NOTIFY_SOCKET")
+    assert not has(found.pid, "NOTIFY_SOCKET")
+    box.remove(force=True)
+    assert manager.silent
+
+
+# A program that says so when it is told to by a file, as somebody without any privilege. It also
+# says what would let it choose the process that the manager kills.
+SAYS_READY = """
+import os, socket, sys, time
+with open("/flag") as flag:
+    flag.readline()
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+    one.sendto(b"MAINPID=1\\nREADY=1", os.environ["NOTIFY_SOCKET"])
+time.sleep(1000)
+"""
+
+
+def test_sd_notify_the_program_s_own_word_is_passed_on(
+    cli: hostkit.Cli, engine: Engine, short_tmp: Path, manager: Manager
+) -> None:
+    """The command line's default. READY comes when the program says it, and not before."""
+    python = os.path.realpath(sys.executable)
+    on_root = os.stat(python).st_dev == os.stat("/").st_dev
+    hostkit.needs("a Python on the root file system", python, on_root)
+    flag = short_tmp / "flag"
+    os.mkfifo(flag)
+    flag.chmod(0o644)
+    volume = f"{flag}:/flag"
+    run = ["run", "-d", "--name", "box", "--user", "65534", "-v", volume, "--rootfs", "/:O"]
+    cli(*run, python, "-I", "-S", "-c", SAYS_READY)
+    box = engine.get("box")
+    found = box.inspect()
+    assert manager.next() == [f"MAINPID={found.monitor_pid}"]
+    with flag.open("w") as writer:  # it is there, and has said nothing by then
+        assert manager.silent
+        writer.write("\n")
+    assert manager.next() == ["READY=1"]
+    assert "NOTIFY_SOCKET=" not in cli("exec", "box", "env").stdout
     box.remove(force=True)
 
 
+def test_a_start_that_fails_gives_the_main_pid_back(
+    engine: Engine, busybox_rootfs: Path, manager: Manager
+) -> None:
+    """conmon ends then, and with it what the manager took for the service."""
+    box = engine.create(command=["/nosuch"], rootfs=busybox_rootfs, sdnotify="conmon")
+    with pytest.raises(ProgramNotFound):
+        box.start()
+    heard = []
+    while not manager.silent:
+        heard += manager.next()
+    # crun finds it out at create, runc may at start
+    assert not heard or heard[-1] == f"MAINPID={os.getpid()}"
+    assert "READY=1" not in heard
+    box.remove()
+
+
+def test_a_manager_that_is_gone_is_a_warning(
+    engine: Engine, busybox_rootfs: Path, short_tmp: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("NOTIFY_SOCKET", str(short_tmp / "gone"))
+    box = started(engine, busybox_rootfs, SLEEP, sdnotify="conmon")
+    assert "is not told MAINPID=" in caplog.text
+    box.remove(force=True)
+
+
+def test_an_exec_gets_none_of_it(
+    activated: Activated, engine: Engine, listening: list[socket.socket], busybox_rootfs: Path,
+    manager: Manager,
+) -> None:  # fmt: skip
+    rootfs = str(busybox_rootfs)
+    activated(listening, "run", "-d", "--name", "box", "--rootfs", rootfs, "sleep", "1000")
+    out = activated(listening, "exec", "box", "sh", "-c", f"echo $NOTIFY_SOCKET;{LOOK}")
+    lines = out.splitlines()
+    assert lines[:2] == ["", ",,"]
+    assert not [line for line in lines if line.startswith("socket")]
+    assert has(engine.get("box").inspect().pid, "NOTIFY_SOCKET")
+    engine.get("box").remove(force=True)
+
+
 def test_what_the_runtimes_would_do(
-    runtime: str, busybox_rootfs: Path, short_tmp: Path, manager: socket.socket
+    runtime: str, busybox_rootfs: Path, short_tmp: Path, manager: Manager
 ) -> None:
     """The reason for all that: it fails when a runtime has learnt better."""
     program = hostkit.which(runtime)
@@ -212,7 +299,7 @@ def test_what_the_runtimes_would_do(
     def call(*words: str, timeout: float = 30) -> None:
         subprocess.run(
             [program, "--root", str(state), *words],
-            env={**os.environ, "NOTIFY_SOCKET": manager.getsockname()},
+            env={**os.environ, "NOTIFY_SOCKET": manager.address},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -26,6 +26,8 @@ from longshore.errors import (
 )
 from longshore.lifecycle import Status
 from longshore.models import ExitReason
+from longshore.monitor.launch import Inherited
+from managers import Manager
 
 TRAPS = "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.1; done"
 
@@ -244,3 +246,32 @@ def test_the_command_line(
     assert shown.startswith("box ") and "aused" in shown
     cli("rm", "-f", "box")
     assert engine.list(all=True) == []
+
+
+def test_a_service_manager_s_sockets_are_out_of_reach(
+    engine: Engine, busybox_rootfs: Path, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Manager(short_tmp / "notify") as manager:
+        monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
+        box = engine.create(command=["true"], rootfs=busybox_rootfs, sdnotify="container")
+        with pytest.raises(HostUnsupported, match="sdnotify: container") as caught:
+            box.start()
+        assert caught.value.hint is not None and "--sdnotify=conmon" in caught.value.hint
+        box.remove()
+        box = engine.create(command=["sleep", "1000"], rootfs=busybox_rootfs, sdnotify="conmon")
+        box.start()
+        assert manager.next() == [f"MAINPID={box.inspect().monitor_pid}"]
+        assert manager.next() == ["READY=1"]
+        box.remove(force=True)
+
+
+def test_activation_sockets_are_none_of_its_own(
+    engine: Engine, busybox_rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """runsc hands on none: a program would be told of sockets that are not there."""
+    given = Inherited(sockets=(3, 4))
+    monkeypatch.setattr("longshore.engine.readiness.inherited", lambda **_: given)
+    box = engine.create(command=["true"], rootfs=busybox_rootfs)
+    with pytest.raises(HostUnsupported, match="2 activation sockets"):
+        box.start()
+    box.remove()

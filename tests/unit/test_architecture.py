@@ -23,6 +23,7 @@ ROWS = (
     {"lifecycle"},
     {"models"},
     {"options"},
+    {"units"},
     {"oci"},
     {"linux"},
     {"config"},
@@ -249,6 +250,15 @@ def test_commands_load_nothing_heavy(verb: str) -> None:
     own = f"longshore.cli.{_verbs()[verb][0]}"
     # A command may share code with its kin (run with create), but does not load the whole family.
     assert len(found & (others - {own})) <= 2, sorted(found & others)
+
+
+def test_systemd_waits_for_the_generator() -> None:
+    found = modules_of(
+        "from longshore.cli.generator import main; main(['--dryrun', '--program=x'])"
+    )
+    assert not found & (HEAVY | {"re._casefix", "json", "select"})
+    assert not {name for name in found if name.startswith("longshore.engine")}
+    assert len(found) <= 40, sorted(found)
 
 
 def _verbs() -> dict[str, tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from longshore.errors import HostUnsupported
 from longshore.monitor.launch import Inherited, Launch, inherited
 
 MINIMAL = Launch(
@@ -160,12 +161,12 @@ Given = Callable[..., Inherited]
 def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     """`inherited` in an environment of nothing but these variables."""
 
-    def look(**variables: str) -> Inherited:
+    def look(*, notifies: bool = True, relays: bool = False, **variables: str) -> Inherited:
         for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        return inherited()
+        return inherited(notifies=notifies, relays=relays)
 
     return look
 
@@ -218,3 +219,20 @@ def test_a_notify_socket_is_not_for_the_runtime(given: Given) -> None:
     found = given(NOTIFY_SOCKET="@/org/me")
     assert found == Inherited(env={"NOTIFY_SOCKET": "@/org/me"}, hidden_env=("NOTIFY_SOCKET",))
     assert given(NOTIFY_SOCKET="") == Inherited()
+    assert given(NOTIFY_SOCKET="@/org/me", notifies=False) == Inherited()
+
+
+def test_conmon_relays_to_it(given: Given) -> None:
+    found = given(NOTIFY_SOCKET="/run/n", relays=True)
+    assert found.relay == "/run/n"
+    assert "--sdnotify-socket=/run/n" in MINIMAL.replace(relay=found.relay).argv("conmon")
+    assert not [w for w in MINIMAL.argv("conmon") if "sdnotify" in w]
+    assert given(NOTIFY_SOCKET="", relays=True) == Inherited()
+
+
+@pytest.mark.parametrize("address", ["@/org/me", "vsock:2:1", "/" + "x" * 107])
+def test_what_conmon_cannot_relay_to(given: Given, address: str) -> None:
+    with pytest.raises(HostUnsupported, match="NOTIFY_SOCKET=") as caught:
+        given(NOTIFY_SOCKET=address, relays=True)
+    assert caught.value.hint is not None and "--sdnotify=conmon" in caught.value.hint
+    assert given(NOTIFY_SOCKET=address).env == {"NOTIFY_SOCKET": address}

@@ -51,11 +51,11 @@ class Placement:
         return {}
 
     def prepare(self, monitor: int) -> str:
-        """Make what the runtime's create needs, and place the container's conmon.
+        """Make what the runtime's create needs, and place the container's conmon; 0: it stays.
 
         Returns why conmon could not be placed, or "". LongshoreError when the rest failed.
         """
-        return self.place_monitor(monitor)
+        return self.place_monitor(monitor) if monitor else ""
 
     def place_monitor(self, pid: int, name: str = "") -> str:
         """Move a conmon to its place; return why it could not be done, or "".

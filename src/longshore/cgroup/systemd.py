@@ -128,10 +128,11 @@ class Systemd(Placement):
 
     def prepare(self, monitor: int) -> str:
         """Make the container's slice and conmon's scope, in one exchange."""
-        own = (self.slice, self._slice_properties())
-        scope = (self._monitor_scope(""), self._scope_properties(monitor))
+        wanted = [(self.slice, self._slice_properties())]
+        if monitor:
+            wanted.append((self._monitor_scope(""), self._scope_properties(monitor)))
         with self._host.manager() as manager:
-            failed, trouble = _make(manager, own, scope)
+            failed, trouble = (*_make(manager, *wanted), None)[:2]
         try:
             if failed is not None:
                 raise failed

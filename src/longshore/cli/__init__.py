@@ -64,6 +64,10 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
 }
 GROUPS: Mapping[str, tuple[str, Mapping[str, tuple[str, str, str]]]] = {
     "container": ("Work with containers", _CONTAINER),
+    "generate": (
+        "Make files for other programs",
+        {"systemd": ("generate", "SYSTEMD", "Print the unit of a service that runs a container")},
+    ),
     "system": (
         "Work with everything that Longshore keeps",
         {

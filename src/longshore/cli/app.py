@@ -80,7 +80,7 @@ GLOBALS = (
 def _make_engine(options: Parsed) -> Engine:
     from longshore.engine.engine import Engine
 
-    return Engine(
+    engine = Engine(
         root=options.maybe("root"),
         run_root=options.maybe("runroot"),
         runtime=options.maybe("runtime"),
@@ -90,6 +90,8 @@ def _make_engine(options: Parsed) -> Engine:
         hooks_dirs=options.many("hooks-dir"),
         cdi_spec_dirs=options.many("cdi-spec-dir"),
     )
+    engine._machinery.sdnotify = "container"  # as podman
+    return engine
 
 
 class App:

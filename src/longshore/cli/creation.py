@@ -21,7 +21,7 @@ from longshore.cli.flags import (
     UINT,
     Flag,
 )
-from longshore.errors import InvalidArgument
+from longshore.errors import InvalidArgument, NameInUse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("cgroup-manager", "", TEXT, "Who makes the cgroup (cgroupfs or systemd)", metavar="NAME"),
     Flag("cgroup-parent", "", TEXT, "The cgroup to make the container's in", metavar="PATH"),
     Flag("cgroupns", "", TEXT, "Cgroup namespace to use", metavar="MODE"),
+    Flag("cgroups", "", TEXT, "enabled, or no-conmon: conmon stays where it is", metavar="MODE"),
     Flag(
         "cidfile",
         "",
@@ -131,6 +132,7 @@ FLAGS: tuple[Flag, ...] = (
         "With --read-only, put a tmpfs on /run, /tmp and /var/tmp",
         default="true",
     ),
+    Flag("replace", "", SWITCH, "Remove the container that has the name, whatever it does"),
     Flag("rm", "", SWITCH, "Remove the container when it has ended"),
     Flag(
         "rootfs",
@@ -141,6 +143,13 @@ FLAGS: tuple[Flag, ...] = (
         completes="dir",
     ),
     Flag("runtime", "", TEXT, "The OCI runtime, by name or path", metavar="NAME"),
+    Flag(
+        "sdnotify",
+        "",
+        TEXT,
+        "What NOTIFY_SOCKET is for: container, conmon or ignore (default container)",
+        metavar="MODE",
+    ),
     Flag(
         "security-opt", "", EACH, "Security options, such as seccomp=unconfined", metavar="OPTION"
     ),
@@ -192,7 +201,7 @@ _NAMES: Mapping[str, str] = {
     "ulimit": "ulimits",
     "volume": "volumes",
 }
-_READ_HERE = frozenset({"env-file", "label-file", "rootfs", "spec-patch", "trace"})
+_READ_HERE = frozenset({"env-file", "label-file", "replace", "rootfs", "spec-patch", "trace"})
 _NOT_EMPTY = frozenset({"annotation", "device"})  # which nobody gives by an unset variable
 _PATHS = frozenset({"cidfile", "conmon-pidfile", "pidfile"})
 
@@ -301,4 +310,13 @@ def _patch(path: str) -> Mapping[str, Any]:
 def make(engine: Engine, parsed: Parsed, argv: Sequence[str], *, starts: bool = False) -> Container:
     """Create the container that a command line asks for, which ``starts`` at once or later."""
     image, command, options = options_of(parsed, argv)
+    replaces, name = parsed.on("replace"), options.get("name")
+    if replaces and not name:
+        raise InvalidArgument("--replace: no --name says which container")
+    try:
+        return engine._create(image, command or None, options, checked=not starts)
+    except NameInUse:
+        if not replaces or not name:
+            raise
+    engine.get(name).remove(force=True, missing_ok=True)
     return engine._create(image, command or None, options, checked=not starts)

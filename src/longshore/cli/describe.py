@@ -180,7 +180,7 @@ def _config(one: Inspection, process: dict[str, Any]) -> dict[str, Any]:
         "Timeout": int(config.run_timeout),
         "StopTimeout": int(config.stop_timeout),
         "Passwd": False,
-        "sdNotifyMode": "ignore",
+        "sdNotifyMode": config.sdnotify or "container",
     }
 
 
@@ -216,7 +216,7 @@ def _host_config(one: Inspection, engine: Engine, spec: dict[str, Any]) -> dict[
         "GroupAdd": list(config.group_add),
         "IpcMode": config.ipc or "private",
         "Cgroup": "",
-        "Cgroups": "default",
+        "Cgroups": config.cgroups or "default",
         "Links": None,
         "OomScoreAdj": config.oom_score_adj or 0,
         "PidMode": config.pid or "private",

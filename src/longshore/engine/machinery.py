@@ -86,6 +86,9 @@ class Machinery:
             check_cgroup_manager(cgroup_manager)
         self._manager_asked = cgroup_manager or ""
         self._runtimes: dict[tuple[str, str], Runtime] = {}
+        # What NOTIFY_SOCKET is for when a container does not say it. A library's caller may be a
+        # service itself, whose socket that is.
+        self.sdnotify = "ignore"
 
     @functools.cached_property
     def cgroup_layout(self) -> cgroups.Layout:

@@ -13,7 +13,7 @@ import time
 
 from longshore import _log
 from longshore.cgroup.placement import SYSTEMD
-from longshore.engine import events, finishing
+from longshore.engine import events, finishing, readiness
 from longshore.engine.monitors import end_monitor
 from longshore.engine.reasons import at_rest, start_failed
 from longshore.engine.trace import UNTRACED
@@ -27,7 +27,7 @@ from longshore.linux.files import (
     write_atomic,
 )
 from longshore.linux.processes import ProcessId, boot_id, identify
-from longshore.monitor.launch import CreationRefused, Handshake, Inherited, Launch, inherited
+from longshore.monitor.launch import CreationRefused, Handshake, Inherited, Launch
 from longshore.store import Run
 
 TYPE_CHECKING = False
@@ -103,6 +103,7 @@ def _init(
             conmon = machinery.conmon
             entering = machinery.entering()
             sandboxed = runtime.sandboxes()
+            given = readiness.given(machinery, config, sandboxed=sandboxed)
         if machinery.selinux is not None or config.selinux_opts:
             from longshore.engine import confinement
 
@@ -132,7 +133,6 @@ def _init(
         if sandboxed:
             runtime = machinery.runtime_of(held.record) or runtime  # with the flags of this run
         trace.mark("intent")
-        given = inherited()
         with _Phase("create", name, "making its directories"):
             launch = _describe(machinery, held, runtime, given)
             if prepared is not None:
@@ -151,7 +151,7 @@ def _init(
             trace.mark("conmon spawn")
             # Moving a process into a cgroup makes the kernel wait for a grace period of 5–20 ms in
             # which nothing runs, and systemd takes about as long; the bundle is built meanwhile.
-            placing = _Placing(placement, handshake.pid)
+            placing = _Placing(placement, 0 if config.cgroups == "no-conmon" else handshake.pid)
             placing.start()
             try:
                 _make_bundle(
@@ -205,8 +205,10 @@ def _begin(
     assert run is not None
     runtime = machinery.runtime_of(record)
     assert runtime is not None
+    manager = readiness.Manager(machinery, record)
     before = time.time_ns()
     try:
+        manager.starting()
         if created is not None:
             with _Phase("start", record.name, "connecting to its streams"):
                 created()
@@ -222,7 +224,9 @@ def _begin(
         )
         trace.mark("record started")
         events.emit(machinery, "start", held.record)
+        manager.started()
     except BaseException as error:
+        manager.failed()
         shown = _taken_back(machinery, held, error)
         if shown is error:
             raise
@@ -325,8 +329,7 @@ def _make_bundle(
             spec["annotations"] = {**given_to_cgroup, **spec.get("annotations", {})}
         process = spec["process"]
         bundle.program = (process.get("args") or [""])[0]
-        if given.container_env:
-            process["env"] = [*process.get("env", ()), *given.container_env]
+        readiness.hand_over(given, spec, machinery.paths(record.id).bundle, record.mount_label)
         if console_size is not None and process.get("terminal"):
             # crun 1.8.1 and runc 1.1.5 set it before they execute the program (measured)
             process["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
@@ -373,6 +376,7 @@ def _describe(machinery: Machinery, held: Locked, runtime: Runtime, given: Inher
         sync_log=False,
         activated=bool(given.sockets),
         hidden_env=given.hidden_env,
+        relay=given.relay,
     )
 
 

@@ -367,6 +367,11 @@ def _write(directory: str, name: str, text: str) -> None:
     fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
+    except OSError as err:
+        if err.errno != errno.ENODEV:
+            raise
+        # removed while it was open: gone, as one that was gone before
+        raise FileNotFoundError(errno.ENOENT, "it has gone", f"{directory}/{name}") from err
     finally:
         os.close(fd)
 

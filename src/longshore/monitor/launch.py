@@ -14,7 +14,7 @@ import time
 
 from longshore import _log
 from longshore._value import Value
-from longshore.errors import MonitorFailed, MonitorGone, OperationTimeout
+from longshore.errors import HostUnsupported, MonitorFailed, MonitorGone, OperationTimeout
 from longshore.linux.procs import (
     clean_env,
     memory_file,
@@ -46,8 +46,10 @@ if TYPE_CHECKING:
 
 # env(1): conmon gives its own environment to the runtime, and cannot be told to leave anything out.
 _ENV = "/usr/bin/env"
-_LONGEST_TMPDIR = 107 - len("/conmon-term.XXXXXX")  # sun_path of unix(7)
+_LONGEST = 107  # sun_path of unix(7)
+_LONGEST_TMPDIR = _LONGEST - len("/conmon-term.XXXXXX")
 _FIRST_ACTIVATED = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+NOTIFY_FILE = "notify/notify.sock"  # in the bundle (conn_sock.c)
 _DETAILS = ("[conmon:d]", "[conmon:i]")  # how conmon begins a line of debug or info on stderr
 
 
@@ -59,22 +61,35 @@ class Inherited(Value):
     create, which gives them to the container's init (conmon 2.1.6, crun 1.8.1, runc 1.1.5,
     measured). Whoever has taken them over unsets the variables, and no container gets them.
 
-    NOTIFY_SOCKET goes to conmon, and no further. `create` would not wait for it, but give the
-    container a directory in its root and the address of a socket at which `start` alone listens,
-    and `start` would wait for READY=1 or the container's end (both runtimes, measured), while the
-    container's lock is held.
+    NOTIFY_SOCKET goes to conmon, and never to the runtime. `create` would not wait for it, but give
+    the container a directory in its root and the address of a socket at which `start` alone
+    listens, and `start` would wait for READY=1 or the container's end (both runtimes, measured),
+    while the container's lock is held. conmon can stand between instead (``relay``): it listens in
+    the bundle, at `NOTIFY_FILE`, and passes READY=1 and WATCHDOG=1 on (conn_sock.c of 2.1.6);
+    2.1.12 also STATUS, ERRNO, RELOADING and STOPPING, and none MAINPID (measured).
     """
 
     env: Mapping[str, str] = {}  # of conmon
     sockets: tuple[int, ...] = ()  # 3, 4, …; open in this process
     container_env: tuple[str, ...] = ()  # NAME=value; crun 1.8 leaves it to config.json
     hidden_env: tuple[str, ...] = ()  # names in ``env`` that are not for the runtime
+    relay: str = ""  # the socket that conmon passes the program's words on to
 
 
-def inherited() -> Inherited:
-    """Look at our own environment. Activation sockets that are not open are a warning."""
+def inherited(*, notifies: bool = True, relays: bool = False) -> Inherited:
+    """Look at our own environment. Activation sockets that are not open are a warning.
+
+    ``notifies``: NOTIFY_SOCKET is for conmon; ``relays``: and, by it, for the container's program.
+    HostUnsupported for one that conmon cannot relay to.
+    """
     env: dict[str, str] = {}
-    notify = os.environ.get("NOTIFY_SOCKET", "")
+    notify = os.environ.get("NOTIFY_SOCKET", "") if notifies else ""
+    if notify and relays and not (notify.startswith("/") and len(os.fsencode(notify)) <= _LONGEST):
+        raise HostUnsupported(
+            "conmon passes its program's READY on to a socket that has a path",
+            f"NOTIFY_SOCKET={notify}",
+            hint="--sdnotify=conmon says READY at its start instead, --sdnotify=ignore nothing",
+        )
     if notify:
         env["NOTIFY_SOCKET"] = notify
     sockets = _activation_sockets()
@@ -90,6 +105,7 @@ def inherited() -> Inherited:
         sockets=sockets,
         container_env=tuple(container_env),
         hidden_env=("NOTIFY_SOCKET",) if notify else (),
+        relay=notify if relays else "",
     )
 
 
@@ -136,6 +152,7 @@ class Launch(Value):
     sync_log: bool = True
     activated: bool = False  # it is given activation sockets; see `Inherited`
     hidden_env: tuple[str, ...] = ()  # variables of conmon's that the runtime must not see
+    relay: str = ""  # a socket that it passes READY=1 on to; see `Inherited`
     restore: str = ""
     restore_args: tuple[str, ...] = ()
     timeout: int = 0  # seconds; conmon then kills the container, whoever else is alive
@@ -176,6 +193,7 @@ class Launch(Value):
             *(["--syslog"] if self.log_level == "debug" else []),
             # Older than --full-attach: no conmon that we can use lacks it.
             *(["--replace-listen-pid"] if self.activated else []),
+            *([f"--sdnotify-socket={self.relay}"] if self.relay else []),
             *(["-T", str(self.timeout)] if self.timeout > 0 else []),
             *([f"--exit-command={command}"] if command else []),
             *(f"--exit-command-arg={arg}" for arg in command_args),

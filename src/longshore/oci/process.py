@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from longshore.options.execs import ExecConfig
 
 # Sockets that are handed to the container's first program, and to nobody else (sd_listen_fds(3)).
-_FIRST_ONLY = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+_FIRST_ONLY = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET")
 
 
 def exec_process(

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         runtime: str | None  # name or absolute path
         cgroup_parent: str | None
         cgroup_manager: str | None
+        cgroups: str | None  # enabled, or no-conmon: conmon stays in the cgroup of who starts it
         cgroupns: str | None  # host, private, container:ID, ns:PATH (and so the others)
         ipc: str | None
         pid: str | None
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
         remove: bool  # remove the container when it has ended
         umask: str | int | None
         unmask: Iterable[str]  # set by security_opt unmask=
+        sdnotify: str | None  # container, conmon, ignore: who says READY=1 to $NOTIFY_SOCKET
         run_timeout: float | None  # the container is killed after this many seconds (--timeout)
         spec: Callable[[Spec], Spec | None] | None  # changes the finished spec
         spec_patch: Mapping[str, Any] | None  # an RFC 7396 merge patch for the finished spec
@@ -182,10 +184,12 @@ class ContainerConfig(Value):
     stop_timeout: float = 10.0  # seconds
     run_timeout: float = 0.0  # seconds; 0 is none
     remove: bool = False
+    sdnotify: str = ""  # "" leaves it to who starts it: the command line means container
     # machinery
     runtime: str = ""  # "" is the default
     cgroup_parent: str = ""
     cgroup_manager: str = ""
+    cgroups: str = ""  # "" is enabled
     log_driver: str = ""  # "" is k8s-file
     log_path: str = ""
     log_size_max: int = -1  # bytes; -1 and 0 are no limit

@@ -10,7 +10,7 @@ import os
 
 from longshore.errors import HostUnsupported, InvalidArgument
 from longshore.models import Device, Mount, Ulimit
-from longshore.options import NAMESPACES, ContainerConfig, cdi
+from longshore.options import NAMESPACES, ContainerConfig, cdi, service
 from longshore.options import mounts as m
 from longshore.options import names as n
 from longshore.options import parse as p
@@ -29,10 +29,10 @@ _KNOWN = """
     mounts tmpfs read_only read_only_tmpfs memory memory_swap memory_reservation memory_swappiness
     cpus cpu_shares cpu_period cpu_quota cpuset_cpus cpuset_mems pids_limit blkio_weight ulimits
     cap_add cap_drop security_opt privileged devices gpus sysctls stop_signal stop_timeout runtime
-    cgroup_parent cgroup_manager cgroupns ipc pid uts userns uidmap gidmap
+    cgroup_parent cgroup_manager cgroups cgroupns ipc pid uts userns uidmap gidmap
     subuidname subgidname network init init_path shm_size
     oom_score_adj log_driver log_opt pidfile conmon_pidfile cidfile interactive tty remove umask
-    unmask run_timeout spec spec_patch create_command
+    unmask run_timeout sdnotify spec spec_patch create_command
 """
 KNOWN: tuple[str, ...] = tuple(_KNOWN.split())
 
@@ -318,7 +318,10 @@ def _user_namespace(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _life(given: Mapping[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {"remove": r.flag(given, "remove")}
+    fields: dict[str, Any] = {
+        "remove": r.flag(given, "remove"),
+        "sdnotify": service.sdnotify(given),
+    }
     if "stop_signal" in given:
         fields["stop_signal"] = p.parse_signal(given["stop_signal"], "stop_signal")
     for name in ("stop_timeout", "run_timeout"):
@@ -342,6 +345,7 @@ def _machinery(given: Mapping[str, Any]) -> dict[str, Any]:
         "runtime": _program(given.get("runtime", ""), "runtime"),
         "cgroup_parent": _cgroup_parent(given.get("cgroup_parent", "")),
         "cgroup_manager": manager,
+        "cgroups": service.cgroups(given),
         "spec_patch": _spec_patch(given.get("spec_patch", {})),
         **_log(given),
     }

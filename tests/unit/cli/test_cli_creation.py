@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from longshore.cli import create, run
-from longshore.cli.creation import FLAGS, options_of
+from longshore.cli.creation import FLAGS, make, options_of
 from longshore.cli.flags import parse
-from longshore.errors import InvalidArgument
+from longshore.errors import InvalidArgument, NameInUse
 from longshore.options import ContainerConfig, normalize
 
 
@@ -154,3 +154,38 @@ def test_the_table_is_in_order_and_whole() -> None:
     shorts = [flag.short for flag in run.COMMAND.flags if flag.short]
     assert len(shorts) == len(set(shorts))
     assert {flag.name for flag in create.COMMAND.flags} <= set(names)
+
+
+def test_a_name_is_taken_over() -> None:
+    """Only when everything that was asked for is well, and only by that name."""
+    engine = Taken("box")
+    parsed = parse(["--replace", "--name", "box", "--rootfs", "/srv", "x"], FLAGS, trailing=True)
+    make(engine, parsed, ["longshore"])  # type: ignore[arg-type]
+    assert engine.did == ["create", "get box", "remove", "create"]
+    again = parse(["--name", "box", "--rootfs", "/srv", "x"], FLAGS, trailing=True)
+    engine = Taken("box")
+    with pytest.raises(NameInUse):
+        make(engine, again, ["longshore"])  # type: ignore[arg-type]
+    assert engine.did == ["create"]
+
+
+class Taken:
+    """An engine with one container."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.did: list[str] = []
+
+    def _create(self, *args: object, **options: object) -> None:
+        self.did.append("create")
+        if self.name:
+            raise NameInUse("taken")
+
+    def get(self, ref: str) -> Taken:
+        self.did.append(f"get {ref}")
+        return self
+
+    def remove(self, *, force: bool, missing_ok: bool) -> None:
+        assert force and missing_ok
+        self.did.append("remove")
+        self.name = ""

@@ -102,7 +102,7 @@ def test_flags_of_every_command_are_sound() -> None:
         (["insp", "a"], "did you mean 'inspect'?"),
         (["x" * 100_000], "hint: see 'longshore --help'\n"),
         (["run", "--bogus"], "unknown flag: --bogus\nhint: see 'longshore run --help'\n"),
-        (["run", "--replace"], "unknown flag: --replace\nhint: see 'longshore run --help'\n"),
+        (["run", "--replace", "--rootfs", "/:O", "true"], "Error: --replace: no --name says which"),
         (["run", "--memry=1g"], "did you mean --memory?"),
         (["run", "--mem=1g"], "did you mean --memory?"),
         (["run", "--annotation", "", "--rootfs", "/:O", "true"], "Error: --annotation is empty\n"),

@@ -232,6 +232,19 @@ def test_frozen_on_v2(v2: Layout, tmp_path: Path, text: str, frozen: bool | None
     assert Cgroup(v2, "/no").frozen() is None
 
 
+def test_a_cgroup_that_goes_meanwhile_needs_no_thaw(
+    v2: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel says ENODEV for a file that was opened before its cgroup was removed."""
+
+    def gone(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENODEV, "No such device")
+
+    _fill(tmp_path / "x", cgroup__freeze="1")
+    monkeypatch.setattr(os, "write", gone)
+    Cgroup(v2, "/x").thaw()
+
+
 def test_thaw_reaches_what_is_below(v1: Layout, v2: Layout, tmp_path: Path) -> None:
     """What froze a cgroup itself is not undone by thawing the one above it."""
     for layout in (v1, v2):
