@@ -38,10 +38,9 @@ def run(app: App, parsed: Parsed) -> int:
 COMMAND = Command(
     run,
     usage="[options] CONTAINER",
-    about=(
-        "Changes limits, of a running container at once and for every later start. What is not "
-        "named stays. 0 takes a limit of memory, CPUs or a device away; -1 that of processes."
-    ),
+    about="""
+Changes limits, of a running container at once and for every later start. What is not named stays.
+0 takes a limit of memory, CPUs or a device away, -1 that of processes. The id is printed.""",
     examples=("update --memory 256m web", "update --cpus 1.5 --pids-limit 100 web"),
     flags=_FLAGS,
     least=1,

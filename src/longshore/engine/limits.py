@@ -25,6 +25,15 @@ _RATES = {
     "device_read_iops": ("throttleReadIOPSDevice", "read_iops", "riops"),
     "device_write_iops": ("throttleWriteIOPSDevice", "write_iops", "wiops"),
 }
+# What runc 1.1 gives back its first value with every update, whatever that is for (measured)
+_REVERTED = {
+    1: (
+        ("memory", "memory.swappiness"),
+        *(("blkio", f"blkio.throttle.{names[1]}_device") for names in _RATES.values()),
+        ("blkio", "blkio.weight_device|blkio.bfq.weight_device"),
+    ),
+    2: (("io", "io.max"), ("io", "io.weight|io.bfq.weight")),
+}
 _PERIOD = 100_000  # the kernel's default, in microseconds
 _SHARES = 1024  # v1's default
 _WEIGHT = 100  # v2's
@@ -36,10 +45,10 @@ class Facts(Value):
     version: int  # of cgroups
     systemd: bool = False  # makes the cgroups: then only the runtime may change what it knows
     swap: bool = True  # has a limit of its own
-    # what a cgroup without a limit of its own has (v1)
+    # what a cgroup without a limit of its own has: that of the one above
     cpus: str = ""
     mems: str = ""
-    swappiness: int = 60
+    swappiness: int = 60  # v1 only
 
 
 class Plan:
@@ -74,6 +83,18 @@ def plan(
         _add(found, "pids", "pids.max", "max" if limit <= 0 else str(limit), own=limit <= 0)
     _block_io(found, config, named, devices, facts)
     return found
+
+
+def unnamed(fields: Sequence[str], version: int) -> list[Control]:
+    """Return the files that a runtime may change though no field of theirs is named.
+
+    Whatever is named is in `plan`, device by device, and comes after these are put back.
+    """
+    return [
+        Control(controller=controller, name=name, value="", kind="weight")
+        for controller, name in _REVERTED[version]
+        if not ("blkio_weight" in fields and name.startswith("io.weight"))
+    ]
 
 
 def _add(
@@ -165,15 +186,15 @@ def _cpuset(found: Plan, config: ContainerConfig, named: frozenset[str], facts: 
     ):
         if field not in named:
             continue
-        value = wanted or (free if facts.version == 1 or facts.systemd else "")
-        if value:
-            cpu = found.resources.setdefault("cpu", {})
-            if name == "cpus":
-                cpu["cpus"] = value
-            else:
-                cpu["mems"] = value
-        # on version 2 an empty list is that of the cgroup above
-        _add(found, "cpuset", f"cpuset.{name}", value or " ", kind="set", own=not value)
+        # all that the cgroup above has: a list cannot become empty again where processes are
+        # (v2, Linux 6.1: ENOSPC)
+        value = wanted or free
+        cpu = found.resources.setdefault("cpu", {})
+        if name == "cpus":
+            cpu["cpus"] = value
+        else:
+            cpu["mems"] = value
+        _add(found, "cpuset", f"cpuset.{name}", value, kind="set")
 
 
 def _block_io(

@@ -12,7 +12,7 @@ import os
 from longshore import _log
 from longshore._value import Value
 from longshore.engine import events, finishing
-from longshore.engine.limits import Facts, Plan, plan
+from longshore.engine.limits import Facts, Plan, plan, unnamed
 from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError, RuntimeFailed
 from longshore.lifecycle import Op, Status, require
 from longshore.linux import controls
@@ -169,12 +169,19 @@ def _apply(machinery: Machinery, held: Locked, change: Change) -> None:
     wanted = plan(change.config, change.fields, devices, _facts(machinery, record, place))
     files = _files(machinery, wanted.controls, place)
     nested = _nested_cpusets(machinery, wanted.controls, place)
-    before = {path: controls.read(path) for chain in files for path in chain}
-    before |= {path: controls.read(path) for paths in nested.values() for path in paths}
+    kept = _kept(machinery, change.fields, place)
+    before = {path: controls.keep(path) for chain in files for path in chain} | kept
+    before |= {path: controls.keep(path) for paths in nested.values() for path in paths}
     held.save(record.replace(run=run.replace(updating=tuple(change.fields), limits_before=before)))
     try:
         _widen(nested, wanted.controls)
         _call(runtime, record, wanted, change.config)
+        left = controls.restore(kept)
+        if left:
+            raise RuntimeFailed(
+                f"cannot update container {record.name}: {runtime.name} has changed more than it "
+                f"was told, which cannot be put right: {', '.join(left)}"
+            )
         _put_right(runtime, record, wanted.controls, files)
     except BaseException as error:
         left = _undo(machinery, record, change.fields, before)
@@ -235,6 +242,17 @@ def _files(machinery: Machinery, wanted: Sequence[Control], place: _Place) -> li
             )
         found.append(there)
     return found
+
+
+def _kept(machinery: Machinery, fields: Sequence[str], place: _Place) -> dict[str, str]:
+    """Return what files have that a runtime may change without being told to."""
+    layout = machinery.cgroup_layout
+    found = (
+        control.file(layout, path)
+        for control in unnamed(fields, layout.version)
+        for path in place.chain
+    )
+    return {path: controls.read(path) for path in found if path}
 
 
 def _nested_cpusets(

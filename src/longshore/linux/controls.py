@@ -110,12 +110,17 @@ def read(path: str) -> str:
     return read_control(*path.rsplit("/", 1))
 
 
+def keep(path: str) -> str:
+    """Return what to `restore` later: a file's text, or of an empty cpuset what it comes to."""
+    return read(path).strip() or (read(f"{path}.effective") if "/cpuset." in path else "")
+
+
 def restore(before: Mapping[str, str]) -> list[str]:
     """Give files back the text that they had; return those that do not have it afterwards.
 
     Some depend on others (memory and swap), so each is tried until no more can be done.
     """
-    left = [path for path, text in before.items() if read(path) not in (text, "")]
+    left = [path for path, text in before.items() if read(path).strip() not in (text.strip(), "")]
     while left:
         for path in left:
             for line in _lines(path, before[path], read(path)):
@@ -123,7 +128,7 @@ def restore(before: Mapping[str, str]) -> list[str]:
                     write(path, line)
                 except OSError:
                     continue
-        still = [path for path in left if read(path) not in (before[path], "")]
+        still = [path for path in left if read(path).strip() not in (before[path].strip(), "")]
         if len(still) == len(left):
             return still
         left = still
