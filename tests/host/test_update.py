@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hostkit import Cli, needs
-from hostlife import SLEEP, eventually, in_fork, make, ready, started
+from hostlife import SLEEP, eventually, fatal_call, in_fork, make, ready, started
 from longshore import Container, Engine, HostUnsupported, InvalidArgument, RuntimeFailed, Status
 from longshore.cli.describe import document
 from longshore.engine import updating
@@ -342,6 +342,50 @@ def test_sigkill(
         assert box.inspect().config == record
     box.update(**AFTER)
     assert limits(box, layout) == HELD
+    box.remove(force=True)
+
+
+@pytest.mark.usefixtures("controlled")
+def test_sigkill_anywhere(engine: Engine, busybox_rootfs: Path, layout: str) -> None:
+    box = started(engine, busybox_rootfs, SLEEP, **BEFORE)
+    sizes = {64 * MIB: "64m", 96 * MIB: "96m"}
+    number, step, code = 0, 19, KILLED
+    while code == KILLED:
+        number += step
+        now = box.inspect().config.memory
+        new = next(text for size, text in sizes.items() if size != now)
+
+        def killed(number: int = number, new: str = new) -> None:
+            fatal_call(number)
+            box.update(memory=new, pids_limit=int(new[:-1]))
+
+        code = in_fork(killed)
+        box.pause()
+        box.unpause()
+        config, found = box.inspect().config, limits(box, layout)
+        said = {"memory": str(config.memory), "pids": str(config.pids_limit)}
+        assert {name: found[name] for name in said} == said, number
+    assert number > 5 * step
+    box.remove(force=True)
+
+
+@pytest.mark.usefixtures("controlled")
+def test_a_damaged_record_leads_to_no_other_file(
+    engine: Engine, busybox_rootfs: Path, layout: str, short_tmp: Path
+) -> None:
+    box = started(engine, busybox_rootfs, SLEEP, **BEFORE)
+    victim = short_tmp / "victim"
+    victim.write_text("as it was")
+    store = engine._machinery.store
+    with store.locked(box.id, "test") as held:
+        run = held.record.run
+        assert run is not None
+        wrong = {str(victim): "other"}
+        held.save(held.record.replace(run=run.replace(updating=("memory",), limits_before=wrong)))
+    before = limits(box, layout)
+    box.pause()
+    assert victim.read_text() == "as it was"
+    assert limits(box, layout) == before
     box.remove(force=True)
 
 

@@ -352,4 +352,7 @@ def _undo(
                 runtime.update(record.id, old, subject=record.name, timeout=_PATIENCE)
         except (LongshoreError, OSError):
             pass  # what the kernel has is what counts
-    return controls.restore(before)
+    # a damaged record must not lead us to any other file
+    tops = tuple(f"{h.mount}{run.cgroup}/" for h in machinery.cgroup_layout.hierarchies)
+    ours = {path: text for path, text in before.items() if path.startswith(tops)}
+    return controls.restore({path: text for path, text in ours.items() if "/../" not in path})
