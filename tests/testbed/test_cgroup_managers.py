@@ -214,6 +214,14 @@ def test_properties_of_limits(engine: Engine, busybox_rootfs: Path) -> None:
     box.remove(force=True)
 
 
+def test_no_limit_of_processes_is_none_of_systemd_s_own(
+    engine: Engine, busybox_rootfs: Path
+) -> None:
+    box = started(engine, busybox_rootfs, SLEEP, pids_limit=-1)
+    assert show(scope(box), "TasksMax") == {"TasksMax": "infinity"}
+    box.remove(force=True)
+
+
 def test_an_update_changes_the_unit_too(
     engine: Engine, busybox_rootfs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -323,9 +323,12 @@ def _make_bundle(
     with _Phase("create", record.name, "building its specification"):
         config = record.config
         spec = build_spec(config, spec_context(machinery, record, root))
-        given_to_cgroup = placement.annotations(config.stop_signal, config.stop_timeout)
-        if given_to_cgroup:
-            spec["annotations"] = {**given_to_cgroup, **spec.get("annotations", {})}
+        endless = "pids" not in spec["linux"].get("resources", {})
+        extra = placement.annotations(
+            config.stop_signal, config.stop_timeout, endless_tasks=endless
+        )
+        if extra:
+            spec["annotations"] = {**extra, **spec.get("annotations", {})}
         process = spec["process"]
         bundle.program = (process.get("args") or [""])[0]
         if given.container_env:
