@@ -5,6 +5,7 @@ What the kernel has is read from the cgroup itself, with no code of Longshore's.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
@@ -15,10 +16,19 @@ from typing import Any
 import pytest
 
 from hostkit import Cli, needs
-from hostlife import SLEEP, eventually, fatal_call, in_fork, make, ready, started
-from longshore import Container, Engine, HostUnsupported, InvalidArgument, RuntimeFailed, Status
+from hostlife import SLEEP, Fatal, eventually, fatal_call, in_fork, make, ready, started
+from longshore import (
+    Container,
+    Engine,
+    HostUnsupported,
+    InvalidArgument,
+    RuntimeFailed,
+    Status,
+    aio,
+)
 from longshore.cli.describe import document
 from longshore.engine import updating
+from longshore.engine.finishing import settled
 from longshore.runtime import Runtime
 
 MIB = 1 << 20
@@ -119,6 +129,22 @@ def test_what_does_not_run_has_it_from_the_next_start_on(
     box.start()
     found = limits(box, layout)
     assert (found["memory"], found["cpu"], found["pids"]) == (str(256 * MIB), "max 100000", "max")
+    box.remove(force=True)
+
+
+@pytest.mark.usefixtures("controlled")
+def test_what_is_made_and_has_not_begun(engine: Engine, busybox_rootfs: Path, layout: str) -> None:
+    box = make(engine, busybox_rootfs, SLEEP, **BEFORE)
+    for mark in range(6, 20):  # a start that is cut short leaves it so
+        in_fork(functools.partial(box.start, trace=Fatal(mark)))
+        with settled(engine._machinery, box.id, "test"):
+            pass  # what has come half way is taken back
+        if box.status is Status.INITIALIZED:
+            break
+    box.update(**AFTER)
+    assert (box.status, limits(box, layout)) == (Status.INITIALIZED, HELD)
+    box.start()
+    assert (box.status, limits(box, layout)) == (Status.RUNNING, HELD)
     box.remove(force=True)
 
 
@@ -475,4 +501,22 @@ def test_the_command(cli: Cli, busybox_rootfs: Path, layout: str, engine: Engine
     assert "Error: memory: 1024 bytes are too few" in refused.stderr
     assert "nothing to change" in cli("update", "box", code=125).stderr
     assert "update" in cli("events", "--stream=false", "--filter", "event=update").stdout
+    box.remove(force=True)
+
+
+@pytest.mark.usefixtures("controlled")
+def test_awaited(
+    dirs: tuple[Path, Path], runtime: str, engine: Engine, busybox_rootfs: Path, layout: str
+) -> None:
+    box = started(engine, busybox_rootfs, SLEEP, **BEFORE)
+
+    async def go() -> None:
+        async_engine = aio.Engine(root=dirs[0], run_root=dirs[1], runtime=runtime)
+        found = await async_engine.get("box")
+        await found.update(**AFTER)
+        with pytest.raises(InvalidArgument):
+            await found.update(memory="1k")
+
+    asyncio.run(go())
+    assert limits(box, layout) == HELD
     box.remove(force=True)
