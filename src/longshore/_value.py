@@ -289,5 +289,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "float": _number,
     "bool": _flag,
     "Mapping[str, str]": _texts,
+    "Mapping[str, int]": lambda value: {_text(k): _whole(v) for k, v in _table(value).items()},
     "Mapping[str, Any]": lambda value: _shallow(_table(value)),
 }

@@ -40,6 +40,7 @@ class Op(Enum):
     RESTART = "restart"
     EXEC = "exec"
     ATTACH = "attach"  # to its streams, or its terminal
+    UPDATE = "update"
     CLEANUP = "clean up"
     REMOVE = "remove"
     FORCE_REMOVE = "remove by force"
@@ -96,6 +97,8 @@ COMMANDS: Mapping[Op, Mapping[Status, Status]] = {
         S.RUNNING: S.RUNNING,
         S.PAUSED: S.PAUSED,
     },
+    # What does not run has its limits from the next start on.
+    Op.UPDATE: {status: status for status in Status if status is not S.DAMAGED},
     Op.CLEANUP: {S.CREATED: S.CREATED, S.STOPPED: S.EXITED, S.EXITED: S.EXITED},
     Op.REMOVE: {S.CREATED: S.CREATED, S.STOPPED: S.EXITED, S.EXITED: S.EXITED},
     Op.FORCE_REMOVE: dict.fromkeys(Status, S.EXITED),

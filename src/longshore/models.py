@@ -245,7 +245,7 @@ class Event(Value):
 
     ``seq`` is its number: it grows, with gaps, and is never given again. ``action`` is one of
     podman's words (podman-events(1)): create, init, start, attach, kill, stop, pause, unpause,
-    restart, rename, exec, exec_died, died, cleanup, remove. More may come, so it is text.
+    restart, rename, update, exec, exec_died, died, cleanup, remove. More may come, so it is text.
     ``attributes`` say more of the action: signal (kill, stop), reason (died, an `ExitReason`),
     oldName (rename), execID (exec, exec_died).
     """

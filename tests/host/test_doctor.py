@@ -43,6 +43,8 @@ def test_what_works_is_found_by_trying(conf: Path, dirs: tuple[Path, Path]) -> N
         sandboxed = "a sandbox" in one.features
         assert sandboxed == name.startswith("runsc")
         assert sandboxed or "a cgroup for an exec" in one.features
+        refused = any(limit.what == "update while it runs" for limit in one.limits)
+        assert trouble or ("update" in one.features) is not refused, one
 
 
 def test_the_command(conf: Path, dirs: tuple[Path, Path]) -> None:

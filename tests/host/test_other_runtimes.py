@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hostkit import kind_of, other_runtimes, runtime_path
+from hostkit import kind_of, needs, other_runtimes, runtime_path
 from longshore import Engine
 from longshore.errors import ProgramNotExecutable, ProgramNotFound
 from longshore.lifecycle import Status
@@ -88,4 +88,26 @@ def test_the_same_errors_of_execs(engine: Engine, busybox_rootfs: Path) -> None:
         with pytest.raises(ProgramNotExecutable):
             box.popen(["/garbage"], detach=True, tty=tty).wait()
         assert box.popen(["sh", "-c", "exit 5"], detach=True, tty=tty).wait().code == 5
+    box.stop(timeout=0)
+
+
+def test_limits_of_what_runs(engine: Engine, busybox_rootfs: Path, layout: str) -> None:
+    needs("memory, cpu and pids", layout, layout == "v1")
+    box: Any = engine.create(
+        command=["sleep", "1000"], rootfs=busybox_rootfs, memory="64m", pids_limit=100
+    )
+    box.start()
+
+    def says(controller: str, name: str) -> str:
+        return Path(f"/sys/fs/cgroup/{controller}{box.inspect().cgroup_path}/{name}").read_text()
+
+    for memory, cpus, pids in ((100, 0.5, 50), (32, 1.5, 60), (96, 0, -1)):
+        box.update(memory=f"{memory}m", cpus=cpus, pids_limit=pids, memory_swappiness=memory)
+        box.update(cpu_shares=500 + memory)
+        assert int(says("memory", "memory.limit_in_bytes")) == memory << 20
+        assert int(says("memory", "memory.memsw.limit_in_bytes")) == memory << 21
+        assert int(says("memory", "memory.swappiness")) == memory
+        assert int(says("cpu", "cpu.cfs_quota_us")) == (cpus * 100000 or -1)
+        assert int(says("cpu", "cpu.shares")) == 500 + memory
+        assert says("pids", "pids.max").strip() == (str(pids) if pids > 0 else "max")
     box.stop(timeout=0)

@@ -275,3 +275,16 @@ def test_activation_sockets_are_none_of_its_own(
     with pytest.raises(HostUnsupported, match="2 activation sockets"):
         box.start()
     box.remove()
+
+
+def test_limits_hold_from_the_next_start_on(engine: Engine, box: Any, layout: str) -> None:
+    if layout != "v1":
+        pytest.skip(f"needs memory; found: {layout}")
+    with pytest.raises(HostUnsupported, match="its limits are to be changed"):
+        box.update(memory="512m")
+    assert box.inspect().config.memory is None
+    box.stop(timeout=0)
+    box.update(memory="512m")
+    box.start()
+    assert box.stats().memory_limit == 512 << 20
+    box.remove(force=True)

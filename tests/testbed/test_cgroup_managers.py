@@ -18,6 +18,7 @@ import hostkit
 from hostlife import SLEEP, Fatal, eventually, in_fork, kill_init, kill_monitor, make, started
 from longshore import Container, Engine
 from longshore.cgroup.systemd import Systemd
+from longshore.engine import updating
 from longshore.errors import InvalidArgument, LongshoreError, MonitorGone
 from longshore.lifecycle import Status
 from longshore.models import ExitReason
@@ -210,6 +211,38 @@ def test_properties_of_limits(engine: Engine, busybox_rootfs: Path) -> None:
     assert show(scope(box), "MemoryMax", "TasksMax", "CPUQuotaPerSecUSec") == {
         "MemoryMax": str(64 << 20), "TasksMax": "77", "CPUQuotaPerSecUSec": "500ms",
     }  # fmt: skip
+    box.remove(force=True)
+
+
+def test_no_limit_of_processes_is_none_of_systemd_s_own(
+    engine: Engine, busybox_rootfs: Path
+) -> None:
+    box = started(engine, busybox_rootfs, SLEEP, pids_limit=-1)
+    assert show(scope(box), "TasksMax") == {"TasksMax": "infinity"}
+    box.remove(force=True)
+
+
+def test_an_update_changes_the_unit_too(
+    engine: Engine, busybox_rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have = Path(hostkit.CGROUPS, "cgroup.controllers").read_text().split()
+    hostkit.needs("the cgroup controllers cpu, memory and pids", have, {*have} > {"cpu", "memory"})
+    names = ("MemoryMax", "TasksMax", "CPUQuotaPerSecUSec")
+    box = started(engine, busybox_rootfs, SLEEP, memory="64m", pids_limit=77, cpus=0.5)
+    before = show(scope(box), *names)
+    box.update(memory="128m", pids_limit=50, cpus=0.25)
+    after = {"MemoryMax": str(128 << 20), "TasksMax": "50", "CPUQuotaPerSecUSec": "250ms"}
+    assert show(scope(box), *names) == after
+    systemctl("daemon-reload")  # systemd applies again what it knows
+    found = box.stats()
+    assert (found.memory_limit, found.pids_limit) == (128 << 20, 50)
+    box.update(memory="64m", pids_limit=77, cpus=0.5)
+    assert show(scope(box), *names) == before
+    monkeypatch.setattr(updating, "check_controllers", lambda *_: None)
+    with pytest.raises(LongshoreError):  # what comes first is taken back, in the unit too
+        box.update(memory="96m", cpuset_cpus="900")
+    assert show(scope(box), *names) == before
+    assert box.stats().memory_limit == 64 << 20
     box.remove(force=True)
 
 

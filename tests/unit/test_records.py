@@ -14,7 +14,7 @@ from longshore.errors import RecordCorrupt
 from longshore.lifecycle import Status
 from longshore.linux.processes import ProcessId
 from longshore.models import Device, ExitInfo, ExitReason, Mount, Ulimit, Usage
-from longshore.options import ContainerConfig
+from longshore.options import ContainerConfig, blockio
 from longshore.store import Record, Run
 from longshore.store.records import FORMAT, KEPT_EXITS, _bytes, _parse
 
@@ -40,6 +40,7 @@ FREE: dict[str, st.SearchStrategy[Any]] = {
     "ulimits": st.lists(st.builds(Ulimit, name=texts, soft=numbers, hard=numbers)),
     "devices": st.lists(st.builds(Device, source=texts, target=texts, permissions=texts)),
     "spec_patch": st.dictionaries(texts, plain, max_size=3),
+    **dict.fromkeys(blockio.OPTIONS, st.dictionaries(texts, numbers, max_size=3)),
 }
 
 

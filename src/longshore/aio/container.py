@@ -16,13 +16,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, Unpack
 
     from longshore.engine.eventstream import EventStream as SyncEventStream
     from longshore.engine.inspection import Inspection
     from longshore.engine.trace import Trace
     from longshore.lifecycle import Status
     from longshore.models import ContainerId, Event, ExitInfo, Gap, LogRecord
+    from longshore.options import UpdateOptions
 
 
 _BATCH = 256  # records of a log that are read at once
@@ -123,6 +124,10 @@ class Container(Inside):
     async def unpause(self) -> None:
         """Let its processes go on. PAUSED → RUNNING."""
         await call(self._sync.unpause)
+
+    async def update(self, **limits: Unpack[UpdateOptions]) -> None:
+        """Change its limits: at once where it runs, and for every later start."""
+        await call(lambda: self._sync.update(**limits))
 
     async def restart(self, timeout: float | None = None) -> None:
         """Stop it as `stop` does, then start it. Cancelled, it goes on."""

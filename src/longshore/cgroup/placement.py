@@ -45,9 +45,14 @@ class Placement:
         self.runtime = runtime
         self.told = told
 
-    def annotations(self, stop_signal: int, stop_timeout: float) -> Mapping[str, str]:
-        """Return what else the runtime is told of the cgroup. The timeout is in seconds."""
-        del stop_signal, stop_timeout
+    def annotations(
+        self, stop_signal: int, stop_timeout: float, *, endless_tasks: bool = False
+    ) -> Mapping[str, str]:
+        """Return what else the runtime is told of the cgroup. The timeout is in seconds.
+
+        ``endless_tasks``: it has no limit of processes, and is to have none.
+        """
+        del stop_signal, stop_timeout, endless_tasks
         return {}
 
     def prepare(self, monitor: int) -> str:

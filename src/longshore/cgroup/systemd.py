@@ -115,12 +115,17 @@ class Systemd(Placement):
         told = f"{self.slice}:{PREFIX}:{container_id}"
         super().__init__(cgroup, cgroup.child(scope_name(PREFIX, container_id)), told)
 
-    def annotations(self, stop_signal: int, stop_timeout: float) -> Mapping[str, str]:
+    def annotations(
+        self, stop_signal: int, stop_timeout: float, *, endless_tasks: bool = False
+    ) -> Mapping[str, str]:
         """Return properties for the runtime's scope: runc and crun both take them from there.
 
-        At a shutdown systemd then stops the container as `stop` would (podman says so too).
+        At a shutdown systemd then stops the container as `stop` would (podman says so too). A scope
+        that nothing is said of has DefaultTasksMax of systemd-system.conf(5).
         """
+        tasks = {"org.systemd.property.TasksMax": f"uint64 {(1 << 64) - 1}"}  # infinity
         return {
+            **(tasks if endless_tasks else {}),
             "org.systemd.property.CollectMode": "'inactive-or-failed'",
             "org.systemd.property.KillSignal": str(stop_signal),
             "org.systemd.property.TimeoutStopUSec": f"uint64 {round(stop_timeout * 1_000_000)}",

@@ -49,6 +49,7 @@ _CONTAINER: Mapping[str, tuple[str, str, str]] = {
     "stop": ("stop", "COMMAND", "Stop running containers"),
     "top": ("top", "COMMAND", "List the processes of a container"),
     "unpause": ("pause", "UNPAUSE", "Let paused containers go on"),
+    "update": ("update", "COMMAND", "Change the limits of a container"),
     "wait": ("wait", "COMMAND", "Wait for containers to end, and print their exit codes"),
 }
 _NESTED_ONLY = ("cleanup", "exists", "list", "ls", "prune")  # only under `container`, as podman's

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from longshore.engine.engine import Engine
     from longshore.options import CreateOptions
 
-__all__ = ["FLAGS", "make", "options_of"]
+__all__ = ["FLAGS", "make", "options_of", "value_of"]
 
 _SIZE = "NUMBER[UNIT]"
 _FILE = "file"
@@ -41,6 +41,7 @@ _FILE = "file"
 FLAGS: tuple[Flag, ...] = (
     Flag("annotation", "", LIST, "Add annotations", metavar="KEY=VALUE"),
     Flag("blkio-weight", "", UINT, "Block IO weight, 10 to 1000"),
+    Flag("blkio-weight-device", "", LIST, "Weight of a block device", metavar="PATH:WEIGHT"),
     Flag("cap-add", "", LIST, "Add capabilities", metavar="CAP"),
     Flag("cap-drop", "", LIST, "Take capabilities away", metavar="CAP"),
     Flag("cgroup-manager", "", TEXT, "Who makes the cgroup (cgroupfs or systemd)", metavar="NAME"),
@@ -76,6 +77,10 @@ FLAGS: tuple[Flag, ...] = (
         "Add a device of the host, or a CDI device (VENDOR/CLASS=NAME)",
         metavar="DEVICE",
     ),
+    Flag("device-read-bps", "", LIST, "Bytes a second read from a device", metavar="PATH:SIZE"),
+    Flag("device-read-iops", "", LIST, "Reads a second from a device", metavar="PATH:NUMBER"),
+    Flag("device-write-bps", "", LIST, "Bytes a second written to a device", metavar="PATH:SIZE"),
+    Flag("device-write-iops", "", LIST, "Writes a second to a device", metavar="PATH:NUMBER"),
     Flag("entrypoint", "", TEXT, "Program to run the command with; text or a JSON list"),
     Flag("env", "e", EACH, "Set environment variables; NAME alone takes the caller's"),
     Flag(
@@ -211,7 +216,7 @@ def options_of(parsed: Parsed, argv: Sequence[str]) -> tuple[str | None, list[st
     options: dict[str, Any] = {"create_command": list(argv)}
     for flag in FLAGS:
         if flag.name not in _READ_HERE and parsed.given(flag.name):
-            options[_NAMES.get(flag.name, flag.name.replace("-", "_"))] = _value(flag, parsed)
+            options[_NAMES.get(flag.name, flag.name.replace("-", "_"))] = value_of(flag, parsed)
     if options.get("memory_swappiness") == -1:
         del options["memory_swappiness"]
     if "volumes" in options:
@@ -228,7 +233,8 @@ def options_of(parsed: Parsed, argv: Sequence[str]) -> tuple[str | None, list[st
     return image, words, options  # type: ignore[return-value]  # keys are those of the table
 
 
-def _value(flag: Flag, parsed: Parsed) -> object:
+def value_of(flag: Flag, parsed: Parsed) -> object:
+    """Return what a command line gives for a flag, as an option takes it."""
     if flag.kind == SWITCH:
         return parsed.on(flag.name)
     if flag.kind in (EACH, LIST):

@@ -16,6 +16,7 @@ from longshore.lifecycle import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from longshore.engine.engine import Engine
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _ZERO = ("Dns", "DnsOptions", "DnsSearch", "ExtraHosts")
-_NIL = (
-    "BlkioWeightDevice",
-    "BlkioDeviceReadBps",
-    "BlkioDeviceWriteBps",
-    "BlkioDeviceReadIOps",
-    "BlkioDeviceWriteIOps",
-    "CgroupConf",
-)
 
 
 def document(one: Inspection, engine: Engine) -> dict[str, Any]:
@@ -236,7 +229,8 @@ def _host_config(one: Inspection, engine: Engine, spec: dict[str, Any]) -> dict[
         "NanoCpus": quota * 10**9 // period if quota > 0 and period else 0,
         "CgroupParent": config.cgroup_parent,
         "BlkioWeight": config.blkio_weight or 0,
-        **dict.fromkeys(_NIL),
+        **_block_io(config),
+        "CgroupConf": None,
         "CpuPeriod": period,
         "CpuQuota": quota,
         "CpuRealtimePeriod": 0,
@@ -260,16 +254,30 @@ def _host_config(one: Inspection, engine: Engine, spec: dict[str, Any]) -> dict[
     }
 
 
+def _block_io(config: ContainerConfig) -> dict[str, Any]:
+    def listed(limits: Mapping[str, int], key: str = "Rate") -> list[dict[str, Any]] | None:
+        return [{"Path": path, key: number} for path, number in limits.items()] or None
+
+    return {
+        "BlkioWeightDevice": listed(config.blkio_weight_device, "Weight"),
+        "BlkioDeviceReadBps": listed(config.device_read_bps),
+        "BlkioDeviceWriteBps": listed(config.device_write_bps),
+        "BlkioDeviceReadIOps": listed(config.device_read_iops),
+        "BlkioDeviceWriteIOps": listed(config.device_write_iops),
+    }
+
+
 def _memory_swap(one: Inspection, spec: dict[str, Any]) -> int:
-    """Return the limit of memory and swap that the last start set, or that the next one is to."""
+    """Return the limit of memory and swap that is now, or that the next start is to set."""
     config = one.config
-    if spec:
-        limits: dict[str, Any] = spec.get("linux") or {}
-        for key in ("resources", "memory"):
-            limits = limits.get(key) or {}
-        return int(limits.get("swap") or 0)
     if config.memory_swap is not None:
         return config.memory_swap
+    limits: dict[str, Any] = spec.get("linux") or {}
+    for key in ("resources", "memory"):
+        limits = limits.get(key) or {}
+    # of the last start; an update since has another limit of memory
+    if spec and (limits.get("limit") == config.memory or config.spec_patch):
+        return int(limits.get("swap") or 0)
     return 2 * (config.memory or 0)  # podman-run(1), --memory-swap
 
 

@@ -127,6 +127,14 @@ def _limits(machinery: Machinery, runtime: Runtime, can: Abilities) -> list[Limi
         found.append(Limit(what="--cgroup-manager systemd", why=f"{built} systemd", hint=other))
     if can.checkpoint is False:
         found.append(Limit(what="checkpoint and restore", why="it has none of CRIU", hint=other))
+    if not can.update:
+        found.append(
+            Limit(
+                what="update while it runs",
+                why=f"it has no `{runtime.name} update`",
+                hint="stop it first: the limits hold from the next start on",
+            )
+        )
     if can.sandbox:
         found += _sandbox_limits(runtime, can)
     elif not can.exec_cgroup:

@@ -16,12 +16,13 @@ from longshore.models import ContainerId
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Self
+    from typing import Self, Unpack
 
     from longshore.engine.inspection import Inspection
     from longshore.engine.machinery import Machinery
     from longshore.engine.trace import Trace
     from longshore.models import ExitInfo, LogRecord
+    from longshore.options import UpdateOptions
 
 
 class Container(Inside):
@@ -164,6 +165,17 @@ class Container(Inside):
         from longshore.engine import stopping
 
         stopping.freeze(self._machinery, self.id, Op.UNPAUSE)
+
+    def update(self, **limits: Unpack[UpdateOptions]) -> None:
+        """Change its limits, in any status: at once where it runs, and for every later start.
+
+        ``limits`` are those of `Engine.create`; what is not named stays. InvalidArgument and
+        HostUnsupported for what cannot be applied, before anything is touched; after any error the
+        record and the kernel have the limits that they had.
+        """
+        from longshore.engine import updating
+
+        updating.update(self._machinery, self.id, limits)
 
     def restart(self, timeout: float | None = None) -> None:
         """Stop it as `stop` does, then start it. Any status but DAMAGED → RUNNING."""

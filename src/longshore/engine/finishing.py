@@ -117,6 +117,11 @@ def reconcile(machinery: Machinery, held: Locked) -> Sight | None:
         from longshore.engine.trees import end_orphans
 
         end_orphans(machinery, record)
+    if record.run is not None and record.run.updating:
+        from longshore.engine import updating
+
+        updating.take_back(machinery, held, alive=sight.init is not None)
+        record = held.record
     if sight.status is Status.STOPPED and record.status is not Status.STOPPED:
         # A conmon that could not tell its starter of its success ends without a word, and waits for
         # its exit command, which may be this very process: it would wait for ever in turn.

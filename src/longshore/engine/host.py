@@ -134,7 +134,7 @@ def info(machinery: Machinery) -> HostInfo:
         rootless=machinery.user is not None,
         cgroup_mode=layout.mode,
         cgroup_manager=machinery.cgroup_manager,
-        cgroup_controllers=tuple(sorted(layout.controllers())),
+        cgroup_controllers=tuple(sorted(machinery.controllers)),
         default_runtime=default,
         conmon_path=conmon,
         kernel=uname.release,

@@ -324,9 +324,12 @@ def _make_bundle(
         config = record.config
         seen = roots.seen(machinery, root)
         spec = build_spec(config, spec_context(machinery, record, root, lookup_root=seen))
-        given_to_cgroup = placement.annotations(config.stop_signal, config.stop_timeout)
-        if given_to_cgroup:
-            spec["annotations"] = {**given_to_cgroup, **spec.get("annotations", {})}
+        endless = "pids" not in spec["linux"].get("resources", {})
+        extra = placement.annotations(
+            config.stop_signal, config.stop_timeout, endless_tasks=endless
+        )
+        if extra:
+            spec["annotations"] = {**extra, **spec.get("annotations", {})}
         process = spec["process"]
         bundle.program = (process.get("args") or [""])[0]
         readiness.hand_over(given, spec, machinery.paths(record.id).bundle, record.mount_label)

@@ -52,6 +52,7 @@ class SpecContext(Value):
     cgroup_path: str  # what the runtime is told; "": it has no cgroup of its own
     user: ResolvedUser = ResolvedUser()
     devices: tuple[HostDevice, ...] = ()
+    block_devices: Mapping[str, tuple[int, int]] = {}  # numbers of those that limits name
     seccomp: Mapping[str, Any] | None = (
         None  # a profile as read_profile gives it; None is no filter
     )
@@ -120,6 +121,10 @@ def gather(
         facts["user"] = resolve_user(rootfs, config.user, config.group_add)
     if "devices" not in facts:
         facts["devices"] = host_devices(config.devices, every=config.privileged)
+    if (paths := _limited(config)) and "block_devices" not in facts:
+        from longshore.options.blockio import numbers
+
+        facts["block_devices"] = {path: numbers(path, path) for path in paths}
     if "seccomp" not in facts:
         facts["seccomp"] = seccomp_of(config, seccomp_profile)
     if "host_rlimits" not in facts:
@@ -139,6 +144,17 @@ def gather(
     facts.setdefault("kernel", uname.release)
     facts.setdefault("nodename", uname.nodename)
     return SpecContext(id=id, rootfs=rootfs, cgroup_path=cgroup_path, **facts)
+
+
+def _limited(config: ContainerConfig) -> set[str]:
+    """Return the block devices that have limits."""
+    return {
+        *config.blkio_weight_device,
+        *config.device_read_bps,
+        *config.device_write_bps,
+        *config.device_read_iops,
+        *config.device_write_iops,
+    }
 
 
 def seccomp_of(config: ContainerConfig, default: str = "") -> Mapping[str, Any] | None:

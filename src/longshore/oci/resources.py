@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
     from longshore.models import Ulimit
     from longshore.oci.context import SpecContext
-    from longshore.oci.schema import BlockIO, Cpu, DeviceRule, Memory, Resources, Rlimit
+    from longshore.oci.schema import (
+        BlockIO,
+        Cpu,
+        DeviceRule,
+        Memory,
+        Resources,
+        Rlimit,
+        ThrottleDevice,
+    )
     from longshore.options import ContainerConfig
 
 _UNLIMITED = (1 << 64) - 1  # RLIM_INFINITY
@@ -33,10 +41,21 @@ def needed_controllers(config: ContainerConfig) -> tuple[str, ...]:
     """
     asked = {
         "memory": (config.memory, config.memory_reservation, config.memory_swappiness),
-        "cpu": (config.cpu_quota, config.cpu_period, config.cpu_shares),
+        "cpu": (
+            config.cpu_quota if config.cpu_quota != -1 else None,
+            config.cpu_period,
+            config.cpu_shares,
+        ),
         "cpuset": (config.cpuset_cpus or None, config.cpuset_mems or None),
         "pids": (config.pids_limit if config.pids_limit != -1 else None,),
-        "io": (config.blkio_weight,),
+        "io": (
+            config.blkio_weight,
+            config.blkio_weight_device or None,
+            config.device_read_bps or None,
+            config.device_write_bps or None,
+            config.device_read_iops or None,
+            config.device_write_iops or None,
+        ),
     }
     return tuple(name for name, values in asked.items() if any(v is not None for v in values))
 
@@ -91,7 +110,7 @@ def resources(config: ContainerConfig, host: SpecContext) -> Resources:
     cpu: Cpu = {}
     if config.cpu_shares is not None:
         cpu["shares"] = config.cpu_shares
-    if config.cpu_quota is not None:
+    if config.cpu_quota not in (None, -1):  # a new cgroup has none, and crun 1.8 fails with -1
         cpu["quota"] = config.cpu_quota
     if config.cpu_period is not None:
         cpu["period"] = config.cpu_period
@@ -107,10 +126,39 @@ def resources(config: ContainerConfig, host: SpecContext) -> Resources:
     # a new cgroup has no limit: saying so would need the controller
     if limit is not None and limit > 0:
         result["pids"] = {"limit": limit}
-    if config.blkio_weight is not None:
-        block: BlockIO = {"weight": config.blkio_weight}
+    if block := block_io(config, host):
         result["blockIO"] = block
     return result
+
+
+def block_io(config: ContainerConfig, host: SpecContext) -> BlockIO:
+    """Return the limits of block devices."""
+    block: BlockIO = {}
+    if config.blkio_weight is not None:
+        block["weight"] = config.blkio_weight
+    if config.blkio_weight_device:
+        block["weightDevice"] = [
+            {"major": major, "minor": minor, "weight": weight}
+            for path, weight in config.blkio_weight_device.items()
+            for major, minor in [host.block_devices[path]]
+        ]
+
+    def rates(limits: Mapping[str, int]) -> list[ThrottleDevice]:
+        return [
+            {"major": major, "minor": minor, "rate": rate}
+            for path, rate in limits.items()
+            for major, minor in [host.block_devices[path]]
+        ]
+
+    if config.device_read_bps:
+        block["throttleReadBpsDevice"] = rates(config.device_read_bps)
+    if config.device_write_bps:
+        block["throttleWriteBpsDevice"] = rates(config.device_write_bps)
+    if config.device_read_iops:
+        block["throttleReadIOPSDevice"] = rates(config.device_read_iops)
+    if config.device_write_iops:
+        block["throttleWriteIOPSDevice"] = rates(config.device_write_iops)
+    return block
 
 
 def _memory(config: ContainerConfig, host: SpecContext) -> Memory:

@@ -164,10 +164,31 @@ class Pids(TypedDict):
     limit: int
 
 
+class WeightDevice(TypedDict):
+    """A block device's weight."""
+
+    major: int
+    minor: int
+    weight: int
+
+
+class ThrottleDevice(TypedDict):
+    """A block device's rate: bytes or operations a second."""
+
+    major: int
+    minor: int
+    rate: int
+
+
 class BlockIO(TypedDict, total=False):
     """Block devices."""
 
     weight: int
+    weightDevice: list[WeightDevice]
+    throttleReadBpsDevice: list[ThrottleDevice]
+    throttleWriteBpsDevice: list[ThrottleDevice]
+    throttleReadIOPSDevice: list[ThrottleDevice]
+    throttleWriteIOPSDevice: list[ThrottleDevice]
 
 
 class Resources(TypedDict, total=False):

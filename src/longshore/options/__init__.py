@@ -51,6 +51,11 @@ if TYPE_CHECKING:
         cpuset_mems: str | None
         pids_limit: int | None  # -1 or 0 is unlimited; None is containers.conf's, 2048
         blkio_weight: int | None
+        blkio_weight_device: Mapping[str, int] | Iterable[str] | None  # {"/dev/sda": 200}
+        device_read_bps: Mapping[str, int | str] | Iterable[str] | None  # "/dev/sda:1m", a second
+        device_write_bps: Mapping[str, int | str] | Iterable[str] | None
+        device_read_iops: Mapping[str, int] | Iterable[str] | None
+        device_write_iops: Mapping[str, int] | Iterable[str] | None
         ulimits: Mapping[str, int | tuple[int, int]] | Iterable[str | Ulimit] | None
         cap_add: Iterable[str]
         cap_drop: Iterable[str]
@@ -94,6 +99,31 @@ if TYPE_CHECKING:
         spec: Callable[[Spec], Spec | None] | None  # changes the finished spec
         spec_patch: Mapping[str, Any] | None  # an RFC 7396 merge patch for the finished spec
         create_command: Sequence[str]  # the command line that asked, for inspect
+
+    class UpdateOptions(TypedDict, total=False):
+        """Limits that `update` can change: those of `CreateOptions`; what is None stays.
+
+        What takes a limit away: 0 (memory, memory_reservation, cpus, cpu_shares, a device's rate),
+        -1 (memory_swap, memory_swappiness, cpu_quota, pids_limit), "" (cpuset_cpus, cpuset_mems).
+        """
+
+        memory: int | str | None
+        memory_swap: int | str | None
+        memory_reservation: int | str | None
+        memory_swappiness: int | None
+        cpus: float | str | None
+        cpu_shares: int | None
+        cpu_period: int | None
+        cpu_quota: int | None
+        cpuset_cpus: str | None
+        cpuset_mems: str | None
+        pids_limit: int | None
+        blkio_weight: int | None
+        blkio_weight_device: Mapping[str, int] | Iterable[str] | None
+        device_read_bps: Mapping[str, int | str] | Iterable[str] | None
+        device_write_bps: Mapping[str, int | str] | Iterable[str] | None
+        device_read_iops: Mapping[str, int] | Iterable[str] | None
+        device_write_iops: Mapping[str, int] | Iterable[str] | None
 
 
 NAMESPACES = ("network", "pid", "ipc", "uts", "userns", "cgroupns")
@@ -152,6 +182,11 @@ class ContainerConfig(Value):
     cpuset_mems: str = ""
     pids_limit: int | None = None
     blkio_weight: int | None = None
+    blkio_weight_device: Mapping[str, int] = {}  # block devices by path
+    device_read_bps: Mapping[str, int] = {}  # bytes a second
+    device_write_bps: Mapping[str, int] = {}
+    device_read_iops: Mapping[str, int] = {}
+    device_write_iops: Mapping[str, int] = {}
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int | None = None
     # privilege

@@ -10,7 +10,7 @@ import os
 
 from longshore.errors import HostUnsupported, InvalidArgument
 from longshore.models import Device, Mount, Ulimit
-from longshore.options import NAMESPACES, ContainerConfig, cdi, service
+from longshore.options import NAMESPACES, ContainerConfig, blockio, cdi, service
 from longshore.options import mounts as m
 from longshore.options import names as n
 from longshore.options import parse as p
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _KNOWN = """
     name rootfs overlay entrypoint env workdir user group_add hostname labels annotations volumes
     mounts tmpfs read_only read_only_tmpfs memory memory_swap memory_reservation memory_swappiness
-    cpus cpu_shares cpu_period cpu_quota cpuset_cpus cpuset_mems pids_limit blkio_weight ulimits
+    cpus cpu_shares cpu_period cpu_quota cpuset_cpus cpuset_mems pids_limit blkio_weight
+    blkio_weight_device device_read_bps device_write_bps device_read_iops device_write_iops ulimits
     cap_add cap_drop security_opt privileged devices gpus sysctls stop_signal stop_timeout runtime
     cgroup_parent cgroup_manager cgroups cgroupns ipc pid uts userns uidmap gidmap
     subuidname subgidname network init init_path shm_size
@@ -190,11 +191,17 @@ def _limits(given: Mapping[str, Any]) -> dict[str, Any]:
         else p.integer(swappiness, "memory_swappiness", 0, 100),
         "pids_limit": limit,
         "blkio_weight": None if weight is None else p.integer(weight, "blkio_weight", 10, 1000),
+        **blockio.parse_all(given),
         "oom_score_adj": None
         if adjust is None
         else p.integer(adjust, "oom_score_adj", -1000, 1000),
         "ulimits": _ulimits(given),
     }
+
+
+def limits(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of limits, of the cgroup and of the process."""
+    return {**_limits(given), **_cpu(given)}
 
 
 def _memory_swap(given: Mapping[str, Any], memory: int | None) -> int | None:

@@ -38,6 +38,7 @@ class Abilities(Value):
     checkpoint: bool | None = None
     exec_cgroup: bool = False  # an exec has a cgroup of its own
     exec_terminal: bool = False
+    update: bool = False  # the limits of what runs can be changed
     sandbox: bool = False  # its processes are on a kernel of its own
 
     def words(self) -> tuple[str, ...]:
@@ -52,6 +53,7 @@ class Abilities(Value):
             "idmapped mounts": self.idmapped_mounts,
             "checkpoint": self.checkpoint,
             "a cgroup for an exec": self.exec_cgroup,
+            "update": self.update,
             "a sandbox": self.sandbox,
         }
         spec = [f"runtime-spec {self.spec}"] if self.spec else []
@@ -68,6 +70,7 @@ def ask(runtime: Runtime, version: str) -> Abilities:
         found = found.replace(checkpoint=checkpoints)
     return found.replace(
         exec_cgroup=runtime.confines(),
+        update=runtime.updates(),
         exec_terminal=runtime.exec_has_terminal(),
         sandbox=runtime.sandboxes(),
     )

@@ -16,7 +16,7 @@ from longshore._value import Value
 from longshore.errors import RuntimeFailed
 from longshore.linux.files import remove_file, remove_tree
 from longshore.linux.mounts import mount_points, unmount
-from longshore.linux.procs import Call, Completed, clean_env, run
+from longshore.linux.procs import Call, Completed, clean_env, memory_file, run
 from longshore.runtime.failures import explain, has_error
 from longshore.runtime.filters import FilterCache
 
@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from longshore.oci.schema import Spec
+    from longshore.oci.schema import Resources, Spec
 
 # "I do not know this container": runc and newer crun; crun 1.8 names the file or the directory
 # that it misses.
@@ -118,6 +118,10 @@ class Runtime:
     def delete_args(self, container_id: str, *, force: bool) -> tuple[str, ...]:
         """Delete what the runtime keeps of a container; with force, kill it before."""
         return ("delete", *(["--force"] if force else []), container_id)
+
+    def update_args(self, container_id: str, resources: str) -> tuple[str, ...]:
+        """Change a container's limits to those that a file names (runtime-spec, "resources")."""
+        return ("update", f"--resources={resources}", container_id)
 
     def exec_args(
         self,
@@ -371,6 +375,34 @@ class Runtime:
     def resume(self, container_id: str) -> None:
         """Let a paused container go on."""
         self._call(("resume", container_id), "resume", container_id)
+
+    def updates(self) -> bool:
+        """Whether it can change the limits of what runs. Asks the binary when it is new."""
+        from longshore.runtime.features import takes_flag
+
+        return takes_flag(self.path, "update", "--resources", cache_dir=self.cache)
+
+    def update(
+        self,
+        container_id: str,
+        resources: Resources,
+        *,
+        subject: str = "",
+        timeout: float | None = None,
+    ) -> None:
+        """Change the limits that are named, and no other. ``timeout`` in seconds, or its own.
+
+        Some may be changed when RuntimeFailed comes, and some ignored without one.
+        """
+        fd = memory_file("resources", json.dumps(resources).encode())
+        try:
+            argv = self._argv(self.update_args(container_id, f"/proc/self/fd/{fd}"), None)
+            limit = self._timeout if timeout is None else timeout
+            done = run(argv, env=clean_env(), timeout=limit, pass_fds=(fd,))
+        finally:
+            os.close(fd)
+        if done.returncode != 0:
+            raise self._failed(done, "update", subject or container_id[:12], None)
 
     def version(self) -> str:
         """Return the runtime's own version text, whole."""

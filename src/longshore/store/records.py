@@ -30,7 +30,7 @@ from longshore.store.names import Names, is_name, maker_of, staging_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, Self
 
     from longshore.linux.steps import Steps
@@ -73,6 +73,9 @@ class Run(Value):
     intent_signal: int = 0
     note: str = ""  # what to say of its end
     exit_mark: int | None = None  # a number that the event of its end is above
+    # Limits that are being changed, and what the kernel had before: control file → its text
+    updating: tuple[str, ...] = ()
+    limits_before: Mapping[str, str] = {}
 
     @property
     def container_cgroup(self) -> str:

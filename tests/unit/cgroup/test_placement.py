@@ -40,7 +40,7 @@ def test_ours_is_above_the_runtime_s(layout: Layout, parent: str) -> None:
     assert placement.monitors.path == f"{top}/conmon"
     assert placement.told == placement.runtime.path
     assert placement.inner(1) == ""
-    assert placement.annotations(15, 10) == {}
+    assert placement.annotations(15, 10, endless_tasks=True) == {}
 
 
 def test_no_parent_is_the_default(layout: Layout) -> None:

@@ -252,6 +252,9 @@ def test_at_a_shutdown_it_is_stopped_as_asked(
     assert said["org.systemd.property.KillSignal"] == "10"
     assert said["org.systemd.property.TimeoutStopUSec"] == "uint64 2500000"
     assert said["org.systemd.property.CollectMode"] == "'inactive-or-failed'"
+    assert "org.systemd.property.TasksMax" not in said
+    endless = here(layout, host).annotations(10, 2.5, endless_tasks=True)
+    assert endless["org.systemd.property.TasksMax"] == "uint64 18446744073709551615"
 
 
 # --- where a runtime has put a container ------------------------------------------------------

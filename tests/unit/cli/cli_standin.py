@@ -177,6 +177,9 @@ class StandInContainer:
     def unpause(self) -> None:
         self._ask("unpause")
 
+    def update(self, **limits: object) -> None:
+        self._ask("update", limits)
+
     def restart(self, timeout: float | None = None) -> None:
         self._ask("restart", timeout)
 

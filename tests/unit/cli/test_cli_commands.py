@@ -51,6 +51,11 @@ def ids(engine: StandIn) -> dict[str, str]:
         (["rm", "-f", "-t", "3", "web"], [("remove", "web", True, 3.0)], "web\n"),
         (["rm", "--depend", "job"], [("remove", "job", False, None, "depend")], "job\n"),
         (["rename", "web", "x"], [("rename", "web", "x")], ""),
+        (["update", "-m", "64m", "--cpus=0.5", "--pids-limit", "-1", "web"],
+         [("update", "web", {"cpus": "0.5", "memory": "64m", "pids_limit": -1})], None),
+        (["container", "update", "-c", "5", "--device-read-bps=/dev/a:1m,/dev/b:2", "web"],
+         [("update", "web", {"cpu_shares": 5, "device_read_bps": ["/dev/a:1m", "/dev/b:2"]})],
+         None),
         (["wait", "job"], [("wait", "job", "exited")], "3\n"),
         (["wait", "--condition=stopped", "-i", "5s", "web"], [("wait", "web", "exited")], "7\n"),
         (["container", "cleanup", "--rm", "job"],
@@ -234,16 +239,17 @@ def test_inspect_shows_times(shell: Shell, three: StandIn) -> None:
 
 def test_inspect_shows_the_limit_of_swap_that_is_set(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
-        json.dumps({"linux": {"resources": {"memory": {"limit": 5, "swap": 7}}}})
+        json.dumps({"linux": {"resources": {"memory": {"limit": 64, "swap": 70}}}})
     )
     shell.engine = StandIn(
         inspection("asked", memory=64, memory_swap=-1),
         inspection("default", memory=64),
         inspection("none"),
         inspection("set", memory=64, bundle_path=str(tmp_path)),
+        inspection("updated", memory=65, bundle_path=str(tmp_path)),
     )
     shown = shell("inspect", "-f", "{{.HostConfig.MemorySwap}}", *shell.engine.found)
-    assert shown.out.split() == ["-1", "128", "0", "7"]
+    assert shown.out.split() == ["-1", "128", "0", "70", "130"]
 
 
 def test_inspect_has_the_keys_of_podman(shell: Shell) -> None:
