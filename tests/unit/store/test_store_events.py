@@ -477,9 +477,10 @@ def test_writers_that_stop_anywhere(tmp_path: Path, segment: int, kept: int) -> 
 
 
 def test_writers_that_are_killed_anywhere(tmp_path: Path) -> None:
+    count = effort(12, 6)
     log = EventLog(f"{tmp_path}/events", segment=500, kept=KEEP_ALL)
     chance = random.Random(1)
-    with Writers(log, 12, 100_000) as writers:
+    with Writers(log, count, 100_000) as writers:
         seen = []
         time.sleep(0.3)
 
@@ -494,7 +495,7 @@ def test_writers_that_are_killed_anywhere(tmp_path: Path) -> None:
     by_number = check(seen)
     assert told.items() <= by_number.items()
     # one event at most of each was written and not told any more
-    assert len(by_number) <= len(told) + 12
+    assert len(by_number) <= len(told) + count
     assert names(all_of(log))[-1] == "after"
 
 
