@@ -37,6 +37,11 @@ _FORWARDED = (
 
 def run(app: App, parsed: Parsed) -> int:
     """Run a new container, attached or not."""
+    with in_order():
+        return _run(app, parsed)
+
+
+def _run(app: App, parsed: Parsed) -> int:
     grace.hasten()
     detached = parsed.on("detach")
     from longshore.engine.trace import UNTRACED, Trace
@@ -57,6 +62,40 @@ def run(app: App, parsed: Parsed) -> int:
     if traced:
         show_trace(trace, parsed.text("trace"))
     return code
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that ends this process: as Ctrl-C, so that what was begun is taken back first."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class in_order:  # noqa: N801 - reads as what it does
+    """While it is entered, SIGTERM and SIGHUP raise `Ended`, where nobody else takes them.
+
+    The first one only: what takes a start back is not cut short by those that follow (a terminal
+    that is closed sends several). Ctrl-C still does that.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, object] = {}
+        self._seen = False
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                self._before[number] = signal.signal(number, self._take)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # as signal.signal gave it
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        if not self._seen:
+            self._seen = True
+            raise Ended(number)
 
 
 class forgetting:  # noqa: N801 - reads as what it does; contextlib's would cost an import

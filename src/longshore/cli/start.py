@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longshore.cli import targets
 from longshore.cli.flags import SWITCH, Command, Flag
-from longshore.cli.run import DETACH_KEYS
+from longshore.cli.run import DETACH_KEYS, in_order
 from longshore.errors import InvalidArgument
 from longshore.lifecycle import Status
 
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 def run(app: App, parsed: Parsed) -> int:
     """Start containers."""
+    with in_order():
+        return _start(app, parsed)
+
+
+def _start(app: App, parsed: Parsed) -> int:
     refs = targets.select(app, parsed, _STARTABLE)
     if not parsed.on("attach") and not parsed.on("interactive"):
         return targets.each(app, parsed, refs, lambda box: box.start())

@@ -15,7 +15,7 @@ import pytest
 from cli_standin import inspection
 
 from longshore import __version__, _log
-from longshore.cli import GROUPS, VERBS, load
+from longshore.cli import GROUPS, VERBS, load, main
 from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
@@ -332,3 +332,28 @@ def test_modules_stay_readable() -> None:
         if name.endswith(".py"):
             with open(f"{folder}/{name}", encoding="utf-8") as file:
                 assert sum(1 for _ in file) < 500, name
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_in_order(
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one raises, those behind it do not cut short what is then taken back."""
+    from longshore.cli import creation
+
+    taken_back: list[int] = []
+
+    def slow(*_: object, **__: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            for other in (signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), other)
+            taken_back.append(number)
+
+    monkeypatch.setattr(creation, "make", slow)
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
+    assert main(["run", "--rootfs", "/:O", "true"]) == code
+    assert taken_back == [number]
+    after = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)]
+    assert after == before
