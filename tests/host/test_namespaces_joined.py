@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from hostkit import Cli
-from hostlife import SLEEP, make, started
+from hostlife import SLEEP, in_fork, make, started
 from longshore import (
     Container,
     Engine,
@@ -20,6 +21,7 @@ from longshore import (
     Status,
     WrongState,
 )
+from longshore.engine.trace import Trace
 from longshore.linux.mounts import mount_points
 
 
@@ -189,3 +191,23 @@ def test_a_path_that_is_another_kind_by_now(
     assert box.status is Status.CREATED
     box.remove()
     first.remove(force=True)
+
+
+class _Killed(Trace):
+    def mark(self, name: str) -> None:
+        if name == "record created":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_starter_that_was_killed_before_it_shared_dev_shm(
+    engine: Engine, busybox_rootfs: Path
+) -> None:
+    """Its container is created and not started; whoever goes on shares it."""
+    first = started(engine, busybox_rootfs, SLEEP, name="first")
+    user = make(engine, busybox_rootfs, SLEEP, name="user", ipc="container:first")
+    assert in_fork(lambda: user.start(trace=_Killed())) == -signal.SIGKILL
+    user.start()
+    _inside(first, "echo one >/dev/shm/a")
+    assert _inside(user, "cat /dev/shm/a") == "one\n"
+    for box in (user, first):
+        box.remove(force=True)

@@ -253,7 +253,7 @@ def test_a_program_that_has_ended_before_anybody_looked(
     answers = iter([None, None, -1])
     way.program = lambda: next(answers)
     assert Capture(way).run()
-    assert way.freed == 1
+    assert way.freed >= 1
 
 
 # --- Process -------------------------------------------------------------------------------------
