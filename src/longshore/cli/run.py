@@ -37,11 +37,6 @@ _FORWARDED = (
 
 def run(app: App, parsed: Parsed) -> int:
     """Run a new container, attached or not."""
-    with in_order():
-        return _run(app, parsed)
-
-
-def _run(app: App, parsed: Parsed) -> int:
     grace.hasten()
     detached = parsed.on("detach")
     from longshore.engine.trace import UNTRACED, Trace
@@ -53,7 +48,7 @@ def _run(app: App, parsed: Parsed) -> int:
     container = creation.make(engine, parsed, app.argv, starts=True)
     trace.mark("create")
     if detached:
-        with forgetting(container, asked=parsed.on("rm")):
+        with in_order(), forgetting(container, asked=parsed.on("rm")):
             _start(container, parsed, trace)
         print(container.id)
         code = 0
@@ -73,10 +68,10 @@ class Ended(KeyboardInterrupt):
 
 
 class in_order:  # noqa: N801 - reads as what it does
-    """While it is entered, SIGTERM and SIGHUP raise `Ended`, where nobody else takes them.
+    """For a start: while it is entered, SIGTERM and SIGHUP raise `Ended`.
 
-    The first one only: what takes a start back is not cut short by those that follow (a terminal
-    that is closed sends several). Ctrl-C still does that.
+    The first one only, and then for good: what takes the start back is not cut short by those that
+    follow (a terminal that is closed sends several). Ctrl-C still does that.
     """
 
     def __init__(self) -> None:
@@ -89,8 +84,9 @@ class in_order:  # noqa: N801 - reads as what it does
                 self._before[number] = signal.signal(number, self._take)
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # as signal.signal gave it
+        if not self._seen:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)  # type: ignore[arg-type]  # as it was given
 
     def _take(self, number: int, _: FrameType | None) -> None:
         if not self._seen:
@@ -138,7 +134,7 @@ def _attached(app: App, container: Container, parsed: Parsed, trace: Trace) -> i
                 return 0
             code = found
         else:
-            with forgetting(container, asked=parsed.on("rm")):
+            with in_order(), forgetting(container, asked=parsed.on("rm")):
                 container.start(trace=trace)
             with Signals(container, proxy=parsed.on("sig-proxy")):
                 follow(container)

@@ -16,14 +16,10 @@ if TYPE_CHECKING:
 
 def run(app: App, parsed: Parsed) -> int:
     """Start containers."""
-    with in_order():
-        return _start(app, parsed)
-
-
-def _start(app: App, parsed: Parsed) -> int:
     refs = targets.select(app, parsed, _STARTABLE)
     if not parsed.on("attach") and not parsed.on("interactive"):
-        return targets.each(app, parsed, refs, lambda box: box.start())
+        with in_order():
+            return targets.each(app, parsed, refs, lambda box: box.start())
     if len(refs) != 1:
         raise InvalidArgument("one container at a time can be started and attached to")
     from longshore.cli import attach
