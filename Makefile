@@ -31,7 +31,7 @@ testbed: ## boot a Debian 13 with systemd and current runtimes, and run all ther
 	@scripts/setup test
 	@scripts/test --testbed $(ARGS)
 
-check: ## format, lint, types, import order, unit tests (a minute or two; needs no root)
+check: ## format, lint, types, import order, unit tests (half a minute; needs no root)
 	@scripts/setup dev
 	@scripts/check $(ARGS)
 

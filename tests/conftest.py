@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from effort import effort
+
 # A busy machine makes an example slow, and no test is to fail for that.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "unhurried",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=effort(100, 20),
+)
 settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parent.parent

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from hostkit import Cli
-from hostlife import SLEEP, started
-from longshore import Engine, HasDependents, NoSuchContainer, Status
+from hostlife import SLEEP, in_fork, make, started
+from longshore import (
+    Container,
+    Engine,
+    HasDependents,
+    InvalidArgument,
+    LongshoreError,
+    Mount,
+    NoSuchContainer,
+    Status,
+    WrongState,
+)
+from longshore.engine.trace import Trace
+from longshore.linux.mounts import mount_points
 
 
 def test_removal(engine: Engine, busybox_rootfs: Path) -> None:
@@ -71,3 +84,130 @@ def test_the_command_line(cli: Cli, busybox_rootfs: Path) -> None:
     cli("create", "--name", "user", "--ipc", "container:first", *root)
     cli("container", "prune", "-f", "--filter", "name=first")
     assert cli("rm", "first", "user").stdout == "user\nfirst\n"
+
+
+def _inside(box: Container, script: str) -> str:
+    done = box.exec(["sh", "-c", script], timeout=20)
+    assert done.exit.ok, done.stderr
+    return done.text
+
+
+def test_ipc_and_dev_shm_are_joined_together(engine: Engine, busybox_rootfs: Path) -> None:
+    before = [point.path for point in mount_points()]
+    first = started(engine, busybox_rootfs, SLEEP, name="first", shm_size="1m")
+    user = started(engine, busybox_rootfs, SLEEP, name="user", ipc="container:first")
+    third = started(engine, busybox_rootfs, SLEEP, name="third", ipc="container:user")
+    other = started(engine, busybox_rootfs, SLEEP, name="other")
+    _inside(first, "echo one >/dev/shm/a")
+    _inside(user, "echo two >>/dev/shm/a; chmod 600 /dev/shm/a")
+    assert _inside(third, "cat /dev/shm/a") == "one\ntwo\n"
+    assert _inside(first, "cat /dev/shm/a") == "one\ntwo\n"
+    for box in (first, user, third):
+        assert _inside(box, "df -k /dev/shm | awk 'END {print $2}'") == "1024\n"
+        mounts = _inside(box, "grep ' /dev/shm ' /proc/mounts").splitlines()
+        assert len(mounts) == 1
+        assert {"rw", "nosuid", "nodev", "noexec"} <= set(mounts[0].split()[3].split(","))
+    assert _inside(other, "ls /dev/shm") == ""
+    assert [point.path for point in mount_points()] == before
+    # what it has joined is there for as long as it needs it, and a new run has a new one
+    first.kill()
+    first.wait(20)
+    assert _inside(user, "cat /dev/shm/a") == "one\ntwo\n"
+    user.stop(timeout=0)
+    with pytest.raises(WrongState, match="first"):
+        user.start()
+    assert user.status is Status.EXITED
+    first.start()
+    user.start()
+    _inside(first, "echo new >/dev/shm/b")
+    assert _inside(user, "ls /dev/shm") == "b\n"
+    for box in (third, user, first, other):
+        box.remove(force=True)
+
+
+def test_who_does_not_share_dev_shm(engine: Engine, busybox_rootfs: Path, short_tmp: Path) -> None:
+    """A volume there, a container that has none, and one whose IPC is private."""
+    (short_tmp / "v").mkdir()
+    first = started(engine, busybox_rootfs, SLEEP, name="first", ipc="shareable")
+    _inside(first, "echo one >/dev/shm/a")
+    volume = Mount(type="bind", target="/dev/shm", source=str(short_tmp / "v"))
+    box = started(engine, busybox_rootfs, SLEEP, ipc="container:first", mounts=[volume])
+    assert _inside(box, "ls /dev/shm") == ""
+    box.remove(force=True)
+    path = f"/proc/{first.inspect().pid}/ns/ipc"
+    space = started(engine, busybox_rootfs, SLEEP, ipc=f"ns:{path}")
+    assert _inside(space, "ls /dev/shm") == ""
+    space.remove(force=True)
+    first.remove(force=True)
+    none = started(engine, busybox_rootfs, SLEEP, name="none", ipc="none")
+    box = started(engine, busybox_rootfs, SLEEP, ipc="container:none")
+    assert _inside(box, "touch /dev/shm/x; ls /dev/shm") == "x\n"
+    box.remove(force=True)
+    none.remove(force=True)
+    private = started(engine, busybox_rootfs, SLEEP, name="mine", ipc="private")
+    with pytest.raises(InvalidArgument, match="IPC of container mine is not shared") as caught:
+        engine.create(command=["true"], rootfs=busybox_rootfs, ipc="container:mine")
+    assert "shareable" in str(caught.value.hint)
+    private.remove(force=True)
+
+
+@pytest.mark.parametrize("trick", ["link", "directory", "suid"])
+def test_a_dev_shm_that_its_owner_has_changed(
+    engine: Engine, busybox_rootfs: Path, trick: str
+) -> None:
+    """What a program in a container with every capability makes of it leads nowhere else."""
+    first = started(engine, busybox_rootfs, SLEEP, name="first", privileged=True)
+    user = make(engine, busybox_rootfs, SLEEP, name="user", ipc="container:first")
+    if trick == "suid":
+        _inside(first, "mount -o remount,suid,exec,dev /dev/shm; cp /bin/busybox /dev/shm/id")
+        user.start()
+        assert _inside(first, "/dev/shm/id -u") == "0\n"
+        assert user.exec(["sh", "-c", "/dev/shm/id"], timeout=20).exit.code == 126
+    else:
+        _inside(first, "umount /dev/shm; rmdir /dev/shm")
+        _inside(first, "ln -s /etc /dev/shm" if trick == "link" else "mkdir /dev/shm")
+        with pytest.raises(LongshoreError, match="cannot share /dev/shm of container first"):
+            user.start()
+        assert user.status is Status.CREATED
+    user.remove(force=True)
+    first.remove(force=True)
+
+
+def test_a_path_that_is_another_kind_by_now(
+    engine: Engine, busybox_rootfs: Path, short_tmp: Path
+) -> None:
+    first = started(engine, busybox_rootfs, SLEEP)
+    pid = first.inspect().pid
+    link = short_tmp / "space"
+    link.symlink_to(f"/proc/{pid}/ns/net")
+    box = make(engine, busybox_rootfs, "true", name="box", network=f"ns:{link}")
+    link.unlink()
+    link.symlink_to(f"/proc/{pid}/ns/uts")
+    with pytest.raises(InvalidArgument) as caught:
+        box.start()
+    assert str(caught.value).endswith(
+        f"network: {link} is a UTS namespace, and a network namespace was asked for"
+    )
+    assert box.status is Status.CREATED
+    box.remove()
+    first.remove(force=True)
+
+
+class _Killed(Trace):
+    def mark(self, name: str) -> None:
+        if name == "record created":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_starter_that_was_killed_before_it_shared_dev_shm(
+    engine: Engine, busybox_rootfs: Path
+) -> None:
+    """Its container is created and not started; whoever goes on shares it."""
+    first = started(engine, busybox_rootfs, SLEEP, name="first")
+    user = make(engine, busybox_rootfs, SLEEP, name="user", ipc="container:first")
+    assert in_fork(lambda: user.start(trace=_Killed())) == -signal.SIGKILL
+    user.start()
+    _inside(first, "echo one >/dev/shm/a")
+    assert _inside(user, "cat /dev/shm/a") == "one\n"
+    for box in (user, first):
+        box.remove(force=True)

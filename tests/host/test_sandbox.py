@@ -16,7 +16,7 @@ import pytest
 
 from hostkit import command_line, sandbox_runtime
 from hostlife import eventually
-from longshore import Engine
+from longshore import Container, Engine
 from longshore.errors import (
     HostUnsupported,
     ProgramNotExecutable,
@@ -287,4 +287,18 @@ def test_limits_hold_from_the_next_start_on(engine: Engine, box: Any, layout: st
     box.update(memory="512m")
     box.start()
     assert box.stats().memory_limit == 512 << 20
+    box.remove(force=True)
+
+
+def test_dev_shm_is_not_shared_with_a_sandbox(
+    engine: Engine, box: Container, busybox_rootfs: Path
+) -> None:
+    """What cannot be is refused, and the start is taken back."""
+    user = engine.create(
+        command=["true"], rootfs=busybox_rootfs, name="user", runtime="runc", ipc="container:box"
+    )
+    with pytest.raises(HostUnsupported, match="share /dev/shm with container box"):
+        user.start()
+    assert user.status is Status.CREATED
+    user.remove()
     box.remove(force=True)

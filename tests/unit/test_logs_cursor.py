@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from longshore.errors import InvalidArgument
 from longshore.models import LogRecord
 from longshore.monitor import rotation
@@ -86,7 +87,7 @@ def test_a_cursor_is_no_part_of_what_a_record_says(log: Log) -> None:
     assert pickle.loads(pickle.dumps(found)).cursor == found.cursor
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=effort(60, 20))
 @given(st.lists(st.tuples(st.sampled_from("wwwprR"), st.integers(1, 5)), max_size=25))
 def test_reading_in_pieces_gives_all_of_it(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]

@@ -124,7 +124,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
     assert found.unmask == ("/proc/acpi", "/proc/keys")
     assert found.no_new_privileges
     assert [device.target for device in found.devices] == ["/dev/nil", "/dev/zero"]
-    assert (found.ipc, found.pid, found.cgroup_parent) == ("private", "container:other", "/a/b")
+    assert (found.ipc, found.pid, found.cgroup_parent) == ("shareable", "container:other", "/a/b")
     assert (found.stop_signal, found.stop_timeout, found.run_timeout) == (2, 3.0, 0.5)
     assert (found.log_driver, found.log_size_max) == ("k8s-file", 1 << 20)
     assert found.log_max_files == 3

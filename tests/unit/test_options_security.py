@@ -112,7 +112,7 @@ def test_namespaces(kind: str, mode: str) -> None:
 def test_namespaces_of_one_kind_only() -> None:
     assert security.namespace("network", "none") == "none"
     assert security.namespace("ipc", "none") == "none"
-    assert security.namespace("ipc", "shareable") == "private"
+    assert security.namespace("ipc", "shareable") == "shareable"
     assert security.namespace("userns", "host") == "host"
 
 

@@ -240,7 +240,7 @@ def test_a_runtime_that_waits_for_others_is_freed(
         assert capture.run(time.monotonic() + 60)
         assert program.poll() is not None, "it is freed when the program has ended"
         timer.join()
-    assert way.freed == 1
+    assert way.freed >= 1  # again, where it takes its time to die
     assert capture.stdout.data == b"all of it\n"
 
 
@@ -253,7 +253,7 @@ def test_a_program_that_has_ended_before_anybody_looked(
     answers = iter([None, None, -1])
     way.program = lambda: next(answers)
     assert Capture(way).run()
-    assert way.freed == 1
+    assert way.freed >= 1
 
 
 # --- Process -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["GROUPS", "VERBS", "load", "main"]
 
 _BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ended
-_INTERRUPTED = 130
+_SIGINT = 2
 
 # verb: (module under longshore.cli, its Command, one line of help)
 _CONTAINER: Mapping[str, tuple[str, str, str]] = {
@@ -130,10 +130,10 @@ def _guarded(words: list[str], program: str) -> int:
         except LongshoreError as err:
             app.report(err)
             code = err.exit_code
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as err:
             if app.debug:
                 raise
-            code = _INTERRUPTED
+            code = 128 + getattr(err, "number", _SIGINT)
     except BrokenPipeError:
         if app.debug:
             raise

@@ -7,7 +7,7 @@ import os
 from longshore import _log
 from longshore.cli import targets
 from longshore.cli.flags import SWITCH, Command, Flag
-from longshore.cli.run import DETACH_KEYS, Signals, code_of, forgetting
+from longshore.cli.run import DETACH_KEYS, Signals, code_of, forgetting, in_order
 from longshore.cli.terminal import converse, parse_detach_keys
 from longshore.engine.trace import UNTRACED
 from longshore.errors import InvalidArgument
@@ -63,7 +63,7 @@ def attended(
     if config.tty and stdin and not os.isatty(0):
         _log.warn("--tty and --interactive: standard input is no terminal")
     size = ttys.size((0, 1, 2)) if config.tty else None
-    with forgetting(container, asked=forget):
+    with in_order(), forgetting(container, asked=forget):
         streams = container.attach(
             start=True, stdin=stdin, when_full="block", console_size=size, trace=trace
         )

@@ -207,7 +207,7 @@ def _host_config(one: Inspection, engine: Engine, spec: dict[str, Any]) -> dict[
         "CapDrop": list(config.cap_drop),
         **{key: [] for key in _ZERO},
         "GroupAdd": list(config.group_add),
-        "IpcMode": config.ipc or "private",
+        "IpcMode": config.ipc or "shareable",
         "Cgroup": "",
         "Cgroups": config.cgroups or "default",
         "Links": None,

@@ -48,7 +48,7 @@ def run(app: App, parsed: Parsed) -> int:
     container = creation.make(engine, parsed, app.argv, starts=True)
     trace.mark("create")
     if detached:
-        with forgetting(container, asked=parsed.on("rm")):
+        with in_order(), forgetting(container, asked=parsed.on("rm")):
             _start(container, parsed, trace)
         if os.geteuid() != 0:
             from longshore.cli import targets
@@ -61,6 +61,41 @@ def run(app: App, parsed: Parsed) -> int:
     if traced:
         show_trace(trace, parsed.text("trace"))
     return code
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that ends this process: as Ctrl-C, so that what was begun is taken back first."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class in_order:  # noqa: N801 - reads as what it does
+    """For a start: while it is entered, SIGTERM and SIGHUP raise `Ended`.
+
+    The first one only, and then for good: what takes the start back is not cut short by those that
+    follow (a terminal that is closed sends several). Ctrl-C still does that.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, object] = {}
+        self._seen = False
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                self._before[number] = signal.signal(number, self._take)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._seen:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)  # type: ignore[arg-type]  # as it was given
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        if not self._seen:
+            self._seen = True
+            raise Ended(number)
 
 
 class forgetting:  # noqa: N801 - reads as what it does; contextlib's would cost an import
@@ -103,7 +138,7 @@ def _attached(app: App, container: Container, parsed: Parsed, trace: Trace) -> i
                 return 0
             code = found
         else:
-            with forgetting(container, asked=parsed.on("rm")):
+            with in_order(), forgetting(container, asked=parsed.on("rm")):
                 container.start(trace=trace)
             with Signals(container, proxy=parsed.on("sig-proxy")):
                 follow(container)

@@ -6,7 +6,7 @@ import os
 
 from longshore.cli import targets
 from longshore.cli.flags import SWITCH, Command, Flag
-from longshore.cli.run import DETACH_KEYS
+from longshore.cli.run import DETACH_KEYS, in_order
 from longshore.errors import InvalidArgument
 from longshore.lifecycle import Status
 
@@ -21,7 +21,8 @@ def run(app: App, parsed: Parsed) -> int:
     """Start containers."""
     refs = targets.select(app, parsed, _STARTABLE)
     if not parsed.on("attach") and not parsed.on("interactive"):
-        return targets.each(app, parsed, refs, _start)
+        with in_order():
+            return targets.each(app, parsed, refs, _start)
     if len(refs) != 1:
         raise InvalidArgument("one container at a time can be started and attached to")
     from longshore.cli import attach

@@ -215,11 +215,20 @@ _KERNEL = "/sys/kernel/"
 
 
 def _namespace_paths(machinery: Machinery, config: ContainerConfig) -> dict[str, str]:
-    """Return the namespaces of other containers that this one joins."""
+    """Return the namespaces of others that this one joins; those of ``ns:PATH`` are checked."""
     found: dict[str, str] = {}
+    if any(getattr(config, field).startswith("ns:") for field in _NAMESPACES):
+        from longshore.engine.joining import check_paths
+
+        check_paths(config, {field: kind for field, (_, kind) in _NAMESPACES.items()})
     for field, ref in config.joined.items():
         kind, file = _NAMESPACES[field]
         other = machinery.store.peek(machinery.store.resolve(ref))
+        if field == "ipc" and other.config.ipc == "private":
+            raise InvalidArgument(
+                f"ipc: the IPC of container {other.name} is not shared with anybody: it is private",
+                hint="make that one with ipc=shareable, which is the default",
+            )
         init = other.run.init if other.run is not None else None
         if init is None or not is_alive(init):
             raise WrongState(

@@ -212,6 +212,11 @@ def _begin(
         if created is not None:
             with _Phase("start", record.name, "connecting to its streams"):
                 created()
+        if record.config.ipc.startswith("container:"):
+            from longshore.engine import joining
+
+            with _Phase("start", record.name, "sharing /dev/shm"):
+                joining.share_shm(machinery, record)
         with _Phase("start", record.name, f"calling {runtime.name}"):
             log = machinery.paths(record.id).runtime_log
             runtime.start(record.id, log=log, subject=record.name)

@@ -227,7 +227,7 @@ def _sysctls(config: ContainerConfig, host: SpecContext) -> dict[str, str]:
     for name, value in host.default_sysctls.items():
         # a default must not change what the container shares with others
         mode = config.network if name.startswith("net.") else config.ipc
-        if mode in ("", "private", "none"):
+        if mode in ("", "private", "shareable", "none"):
             found[name] = value
     return {**found, **config.sysctls}
 

@@ -439,7 +439,7 @@ def _spec_patch(value: object) -> dict[str, Any]:
 
 def _check_together(fields: Mapping[str, Any]) -> None:
     """Refuse what would be ignored: options that another one leaves without a meaning."""
-    if fields["shm_size"] is not None and fields["ipc"] not in ("", "private"):
+    if fields["shm_size"] is not None and fields["ipc"] not in ("", "private", "shareable"):
         raise InvalidArgument(
             f"shm_size: /dev/shm is not the container's own, because ipc is {fields['ipc']}",
             hint="leave out shm_size or ipc",

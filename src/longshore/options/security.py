@@ -125,14 +125,15 @@ def check_sysctls(
 def namespace(kind: str, value: object) -> str:
     """Return a namespace mode: "", host, private, none, ``container:ID`` or ``ns:PATH``.
 
-    none is for network, and for ipc, where it means one of its own without /dev/shm.
+    none is for network, and for ipc, where it means one of its own without /dev/shm. shareable is
+    for ipc only, and what it is without a word; private there means that nobody joins it.
     """
     mode = "" if value is None else text(value, kind)
     word, colon, rest = mode.partition(":")
     if mode in ("", "host", "private") or (mode == "none" and kind in ("network", "ipc")):
         return mode
     if mode == "shareable" and kind == "ipc":
-        return "private"  # every container's can be joined
+        return mode
     if word == "container" and colon:
         if not _NAMED.fullmatch(rest):
             raise InvalidArgument(f"{kind}: {rest!r} is not a container's name or id")

@@ -15,7 +15,7 @@ import pytest
 from cli_standin import inspection
 
 from longshore import __version__, _log
-from longshore.cli import GROUPS, VERBS, load
+from longshore.cli import GROUPS, VERBS, load, main
 from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
@@ -332,3 +332,47 @@ def test_modules_stay_readable() -> None:
         if name.endswith(".py"):
             with open(f"{folder}/{name}", encoding="utf-8") as file:
                 assert sum(1 for _ in file) < 500, name
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Signal handlers as they were."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_start_in_order(
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch, handlers: None
+) -> None:
+    """The first one raises, those behind it do not cut short what is then taken back."""
+    from longshore.cli import creation
+    from longshore.cli.run import in_order
+
+    taken_back: list[int] = []
+
+    def slow(*_: object, **__: object) -> None:
+        with in_order():
+            try:
+                os.kill(os.getpid(), number)
+            finally:
+                for other in (signal.SIGTERM, signal.SIGHUP):
+                    os.kill(os.getpid(), other)
+                taken_back.append(number)
+
+    monkeypatch.setattr(creation, "make", slow)
+    assert main(["run", "--rootfs", "/:O", "true"]) == code
+    os.kill(os.getpid(), number)  # it ends, and is not ended
+    assert taken_back == [number]
+
+
+def test_signals_are_as_before_when_a_start_is_over(handlers: None) -> None:
+    from longshore.cli.run import in_order
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with in_order():
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert callable(signal.getsignal(signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from effort import effort
 from hostlife import asleep, eventually
 from longshore.errors import HostUnsupported
 from longshore.linux import inotify as inotify_module
@@ -425,7 +426,7 @@ def test_many_threads_at_once(tmp_path: Path) -> None:
     def work(number: int) -> None:
         own = tmp_path / f"{number}"
         own.mkdir()
-        for turn in range(20):
+        for turn in range(effort(20, 4)):
             with Watch() as mine, Watch() as ours:
                 mine.add(str(own), IN_CREATE)
                 ours.add(str(shared), IN_CREATE)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from effort import effort
 from longshore.linux import inotify, locks
 from longshore.linux.locks import FileLock, Lease, LockBusy, is_locked
 
@@ -163,7 +164,7 @@ def test_a_waiter_wakes_when_a_holder_only_closes(path: str) -> None:
 
 _KILLED = f"""
 say("ready")
-for round in range(150):
+for round in range({effort(150, 60)}):
     told, tell = os.pipe()
     holder = os.fork()
     if holder == 0:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from hostkit import ROOT
 from longshore.models import Event, Gap
 from longshore.store import events
@@ -180,7 +181,7 @@ def test_a_number_beyond_the_end_says_that_the_log_is_another(log: EventLog) -> 
         assert names(reader.read()) == ["b"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=effort(60, 20), deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 120), max_size=40),
     segment=st.integers(2, 700),
@@ -216,7 +217,7 @@ TORN = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=effort(60, 20), deadline=None)
 @given(steps=st.lists(st.one_of(st.none(), TORN), max_size=40), segment=st.integers(100, 900))
 def test_torn_lines_spoil_no_other(steps: list[bytes | None], segment: int) -> None:
     """What a power cut, a full disk or a SIGKILL leaves at the end is passed over."""
@@ -434,16 +435,17 @@ def check(seen: list[Event | Gap]) -> dict[int, str]:
 
 def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     """8 processes × 2,000 events: each exactly once, in order; who follows meanwhile sees all."""
+    each = effort(2000, 400)
     log = EventLog(f"{tmp_path}/events", segment=1 << 16, kept=KEEP_ALL)
-    with Writers(log, 8, 2000) as writers:
+    with Writers(log, 8, each) as writers:
         seen = [one for some in follow(writers) for one in some]
         assert writers.codes() == {0}
         told = writers.told()
-    assert len(told) == 16_000
+    assert len(told) == 8 * each
     assert check(seen) == told
     assert check(all_of(log)) == told
     assert not any(isinstance(one, Gap) for one in seen)
-    assert len(segment_paths(log)) > 20, "there were many switches"
+    assert len(segment_paths(log)) > each // 100, "there were many switches"
 
 
 @pytest.mark.parametrize(("segment", "kept"), [(150, 2), (700, 1), (4096, 3)])
@@ -452,8 +454,9 @@ def test_writers_that_stop_anywhere(tmp_path: Path, segment: int, kept: int) -> 
     give a number twice; what a reader was too slow for is a gap."""
     log = EventLog(f"{tmp_path}/events", segment=segment, kept=kept)
     chance = random.Random(segment)
+    each = effort(600, 120)
 
-    with Writers(log, 6, 600) as writers:
+    with Writers(log, 6, each) as writers:
 
         def disturb() -> None:
             victim = chance.choice(writers.running)
@@ -464,7 +467,7 @@ def test_writers_that_stop_anywhere(tmp_path: Path, segment: int, kept: int) -> 
         seen = [one for some in follow(writers, disturb) for one in some]
         assert writers.codes() == {0}
         told = writers.told()
-    assert len(told) == 3600
+    assert len(told) == 6 * each
     by_number = check(seen)
     gaps = [one for one in seen if isinstance(one, Gap)]
     assert by_number.items() <= told.items()
@@ -474,9 +477,10 @@ def test_writers_that_stop_anywhere(tmp_path: Path, segment: int, kept: int) -> 
 
 
 def test_writers_that_are_killed_anywhere(tmp_path: Path) -> None:
+    count = effort(12, 6)
     log = EventLog(f"{tmp_path}/events", segment=500, kept=KEEP_ALL)
     chance = random.Random(1)
-    with Writers(log, 12, 100_000) as writers:
+    with Writers(log, count, 100_000) as writers:
         seen = []
         time.sleep(0.3)
 
@@ -491,7 +495,7 @@ def test_writers_that_are_killed_anywhere(tmp_path: Path) -> None:
     by_number = check(seen)
     assert told.items() <= by_number.items()
     # one event at most of each was written and not told any more
-    assert len(by_number) <= len(told) + 12
+    assert len(by_number) <= len(told) + count
     assert names(all_of(log))[-1] == "after"
 
 

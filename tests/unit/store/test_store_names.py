@@ -14,6 +14,7 @@ from types import FrameType
 
 import pytest
 
+from effort import effort
 from hostlife import asleep, eventually, in_fork
 from longshore.errors import InvalidArgument, NameInUse, NoSuchContainer
 from longshore.linux.processes import identify
@@ -98,7 +99,7 @@ def test_killed_at_any_moment(store: Store, what: str) -> None:
     outcomes: set[str] = set()
     number, code = 0, KILLED
     while code == KILLED:
-        number += 1
+        number += effort(1, 4)
         before(store)
 
         def victim() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import longshore
+from effort import effort
 from hostlife import asleep, eventually
 from longshore.errors import Busy, NameInUse, NoSuchContainer, RecordCorrupt, StoreError
 from longshore.linux.processes import identify
@@ -237,7 +238,7 @@ except NameInUse:
 @pytest.mark.parametrize("stale", [False, True])
 def test_one_of_many_processes_gets_the_name(store: Store, stale: bool) -> None:
     package = str(Path(longshore.__file__).parent.parent)
-    for turn in range(3):
+    for turn in range(effort(3, 1)):
         ids = [f"{turn:02x}{n:02x}" * 16 for n in range(4)]
         if stale:
             os.symlink("ee" * 32, store.layout.name_link("box"))

@@ -1,0 +1,126 @@
+"""Join what is not ours: namespaces that a path leads to, and the /dev/shm of another container.
+
+Whoever joins another container's IPC shares its /dev/shm too, where shm_open(3) and sem_open(3)
+keep what they make. The mount is taken over between the runtime's `create` and its `start`,
+straight from one mount namespace into the other: the host has no mount for it that somebody would
+have to take back, and a container that nobody joins pays nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError, WrongState
+from longshore.lifecycle import Op, permitted
+from longshore.linux.processes import is_alive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore.engine.machinery import Machinery
+    from longshore.linux.processes import ProcessId
+    from longshore.options import ContainerConfig
+    from longshore.store import Record
+
+_SHM = "/dev/shm"
+_NAMES = {
+    "cgroup": "a cgroup namespace",
+    "ipc": "an IPC namespace",
+    "mnt": "a mount namespace",
+    "net": "a network namespace",
+    "pid": "a pid namespace",
+    "time": "a time namespace",
+    "user": "a user namespace",
+    "uts": "a UTS namespace",
+}
+
+
+def check_paths(config: ContainerConfig, kinds: dict[str, str]) -> None:
+    """Refuse ``ns:PATH`` of what is no namespace, or one of another kind. ``kinds``: by option.
+
+    InvalidArgument says what it is, what was asked, and what to try.
+    """
+    from longshore.linux.namespaces import kind_of
+
+    for field, wanted in kinds.items():
+        word, _, path = str(getattr(config, field)).partition(":")
+        if word != "ns":
+            continue
+        try:
+            found = kind_of(path)
+        except OSError as err:
+            raise InvalidArgument(f"{field}: cannot open {path}: {err.strerror}") from err
+        if found == wanted:
+            continue
+        raise InvalidArgument(
+            f"{field}: {path} is {_NAMES[found] if found else 'no namespace'}, "
+            f"and {_NAMES[wanted]} was asked for",
+            hint=f"such as /proc/PID/ns/{wanted}"
+            + (", or a file that `ip netns add` has made" if wanted == "net" else ""),
+        )
+
+
+def share_shm(machinery: Machinery, record: Record) -> None:
+    """Give a container that was created, and not started, the /dev/shm whose IPC it has joined.
+
+    One that has a volume there keeps it. Raises WrongState if the other one has ended meanwhile,
+    or is another run than the one whose IPC it is; HostUnsupported for sandboxes, whose mounts are
+    none of the host's.
+    """
+    from longshore.linux.mountfds import share
+
+    if any(mount.target == _SHM for mount in record.config.mounts):
+        return
+    other = machinery.store.peek(record.config.ipc.partition(":")[2])
+    if other.config.ipc == "none":
+        return  # it has none: there is one of its own, as podman has it
+    run, other_run = record.run, other.run
+    for one in (run, other_run):
+        if one is not None and one.sandboxed:
+            raise HostUnsupported(
+                f"container {record.name} is to share {_SHM} with container {other.name}",
+                f"{one.runtime}, whose sandbox has its files for itself",
+                hint="another --runtime, or a volume on /dev/shm of both",
+            )
+    inits = [one.init if one is not None else None for one in (other_run, run)]
+    fds: list[int] = []
+    try:
+        for who, init in zip((other, record), inits, strict=True):
+            fds.append(_mounts_of(who, init))
+        if len({_space(init) for init in inits}) > 1:
+            raise _changed(other)
+        theirs, ours = fds
+        share(machinery.python, theirs, ours, _SHM)
+    except OSError as err:
+        raise LongshoreError(
+            f"cannot share {_SHM} of container {other.name}: {err.strerror}",
+            hint="does it still have it? a volume on /dev/shm of both can take its place",
+        ) from err
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _mounts_of(record: Record, init: ProcessId | None) -> int:
+    if init is not None:
+        try:
+            fd = os.open(f"/proc/{init.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            raise _changed(record) from None
+        if is_alive(init):
+            return fd
+        os.close(fd)
+    raise _changed(record)
+
+
+def _space(init: ProcessId | None) -> str:
+    return os.readlink(f"/proc/{init.pid}/ns/ipc") if init is not None else ""
+
+
+def _changed(record: Record) -> WrongState:
+    return WrongState(
+        record.name,
+        "share the ipc namespace of",
+        "not running any more, or again",
+        [s.value for s in permitted(Op.EXEC)],
+        hint=f"start it first: `longshore start {record.name}`",
+    )
