@@ -167,7 +167,9 @@ def begin(
         STDOUT if stderr == "stdout" else _end("stderr", stderr),
     )
     config = _normalized(command, options, stdin=stdin is not False)
-    way = launch(machinery, container_id, config, stdin=ends[0], stdout=ends[1], stderr=ends[2])
+    way = launch(
+        machinery, container_id, config, stdin=ends[0], stdout=ends[1], stderr=ends[2], live=True
+    )
     try:
         from longshore.engine.process import Process
 

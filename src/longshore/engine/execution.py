@@ -100,9 +100,11 @@ def launch(
     stdin: int = DEVNULL,
     stdout: int = PIPE,
     stderr: int = PIPE,
+    live: bool = False,
 ) -> Direct:
     """Begin to run a process; it has not begun yet when this returns. RUNNING → RUNNING.
 
+    ``live``: its end is its program's, also with a runtime that stays in between.
     Each stream is a descriptor, or PIPE, DEVNULL, or (``stderr``) STDOUT. WrongState when the
     container does not run; what the runtime refuses shows at the end.
     """
@@ -125,7 +127,9 @@ def launch(
         from longshore.engine.marked import MARKER
 
         process["env"] = [*process["env"], f"{MARKER}={tree.name}"]
-    return Direct(machinery, record, runtime, tree, config, process, (stdin, stdout, stderr))
+    reaped = live and tree.inside is None and runtime.copies_streams()
+    ends = (stdin, stdout, stderr)
+    return Direct(machinery, record, runtime, tree, config, process, ends, reaped=reaped)
 
 
 def _refuse_ended(machinery: Machinery, container_id: str, error: Exception) -> None:
@@ -160,8 +164,11 @@ class Direct:
         config: ExecConfig,
         process: ProcessSpec,
         streams: tuple[int, int, int],
+        *,
+        reaped: bool,
     ) -> None:
-        """Start the runtime. Whatever fails leaves nothing."""
+        """Start the runtime; ``reaped``: under a parent of its own (`reaping`), which then stands
+        in its place. Whatever fails leaves nothing."""
         self._machinery = machinery
         self._record = record
         self._runtime = runtime
@@ -180,7 +187,7 @@ class Direct:
         self._runtime_pid = 0
         try:
             self._oom_before = self._container_ooms()
-            self._runtime_pid = self._spawn(config, process, streams)
+            self._runtime_pid = self._spawn(config, process, streams, reaped=reaped)
             self._pidfd = os.pidfd_open(self._runtime_pid)
             events.emit_exec(machinery, "exec", record, tree.name)
         except BaseException:
@@ -189,7 +196,7 @@ class Direct:
 
     def _take_back(self) -> None:
         if self._runtime_pid:  # nobody has reaped it, so the number is its own
-            os.kill(self._runtime_pid, signal.SIGKILL)
+            os.killpg(self._runtime_pid, signal.SIGKILL)
             os.waitpid(self._runtime_pid, 0)
             if self._popen is not None:
                 self._popen.returncode = -_SIGKILL
@@ -198,7 +205,12 @@ class Direct:
         self._tree.remove()
 
     def _spawn(
-        self, config: ExecConfig, process: ProcessSpec, streams: tuple[int, int, int]
+        self,
+        config: ExecConfig,
+        process: ProcessSpec,
+        streams: tuple[int, int, int],
+        *,
+        reaped: bool,
     ) -> int:
         theirs: list[int] = []
         try:
@@ -216,8 +228,19 @@ class Direct:
                 cgroup=self._tree.name if self._tree.confined else "",
                 preserve_fds=len(config.preserve_fds),
                 inner_pid_file="" if self._tree.inside is None else self._tree.inside.pid_file,
+                detach=reaped,
             )
             argv = self._runtime.argv(args, f"{files}/{self._log}")
+            if reaped:
+                from longshore.engine import reaping
+
+                argv = reaping.command(
+                    argv,
+                    python=self._machinery.python,
+                    import_path=self._machinery.import_path(""),
+                    pid_file=self._tree.path,
+                    preserved=len(config.preserve_fds),
+                )
             env = clean_env()
             self._started_ns = time.time_ns()
             # As conmon is spawned: runc puts pipes of its own between, with its own label.
@@ -270,7 +293,9 @@ class Direct:
         pid = self._tree.program() if self._info is None else None
         if pid is None or (self._tree.inside is not None and pid == self._runtime_pid):
             return pid  # of a sandbox's program only the client is here
-        return pid if parent_of(pid) == self._runtime_pid else None
+        parent = parent_of(pid)
+        own = parent and (parent == self._runtime_pid or parent_of(parent) == self._runtime_pid)
+        return pid if own else None
 
     def open_program(self) -> int | None:
         """Return a pidfd of its program; −1 when that has ended, None when it is not made yet."""
@@ -343,7 +368,9 @@ class Direct:
         finally:
             if not (drain or self.ended)(time.monotonic() + _RUNTIME_END):
                 # It was still on its way. What it has begun waits for it, and ends without it.
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                with self._lock:
+                    if self._info is None:  # not reaped yet: the number is its own
+                        os.killpg(self._runtime_pid, signal.SIGKILL)
                 self.ended(time.monotonic() + self._machinery.settings.kill_timeout)
         self._tree.end()
 

@@ -148,8 +148,8 @@ class Process(Generic[AnyStr]):
 
         ``timeout`` is in seconds; OperationTimeout changes nothing. ProgramNotFound,
         ProgramNotExecutable and RuntimeFailed when it could not be run, WrongState when the
-        container had ended by then. Output that nobody reads can keep it from ending; and runc,
-        which copies the streams, also what it has left running and still holds them.
+        container had ended by then. Output that nobody reads can keep it from ending. What it has
+        left running is not waited for, and the streams give what that still prints.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         # poll(2) without an end is a deadline far away

@@ -81,7 +81,7 @@ class Tree:
             self.inside.end(patience)
         elif self.confined:
             self._thaw()
-            self.cgroup.end(patience)
+            self.cgroup.end(patience, at_once=True)
         else:
             from longshore.engine.marked import end_marked
 
