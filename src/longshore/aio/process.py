@@ -9,8 +9,10 @@ import io
 import os
 from typing import Any, AnyStr, Generic, Self
 
-from longshore.aio.loop import call, go_on, ready
+from longshore.aio.loop import call, go_on, ready, take
 from longshore.engine.capture import Capture
+from longshore.engine.sessionway import Session
+from longshore.errors import LongshoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +112,13 @@ class Process(Generic[AnyStr]):
         await asyncio.shield(self._ending)
 
     async def _watch(self) -> None:
-        if self._sync.exit is None:
+        if self._sync.exit is not None:
+            return
+        way = self._sync._way
+        if isinstance(way, Session):  # its conmon ends after its exit command, and that is later
+            with contextlib.suppress(LongshoreError):  # said by the call that follows
+                await take(way.exit_steps())
+        else:
             with _duplicate(self._sync.fileno()) as own:
                 await ready((own,))
 

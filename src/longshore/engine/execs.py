@@ -145,8 +145,12 @@ def begin(
     text: tuple[str, str] | None = None,
     bufsize: int = -1,
     detach: bool = False,
+    awaited: bool = False,
 ) -> Process[Any]:
-    """Begin to run a command; see `Container.popen`. ``text`` is (encoding, errors)."""
+    """Begin to run a command; see `Container.popen`. ``text`` is (encoding, errors).
+
+    ``awaited`` is for a session: see `sessionstart.start`.
+    """
     if detach or options.get("tty"):
         from longshore.engine import sessionprocess
 
@@ -160,6 +164,7 @@ def begin(
             stderr=stderr,
             text=text,
             bufsize=bufsize,
+            awaited=awaited,
         )
     ends = (
         _end("stdin", stdin),

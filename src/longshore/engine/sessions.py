@@ -1,10 +1,10 @@
 """Exec sessions: second processes under a conmon of their own, which any process can find again.
 
 What a session is, is computed from facts as for a container: its exit file, the identities of its
-process and of its conmon, the boot id. conmon runs no exit command for it. Its exit file lies
-beside the record, so the code and the time are durable at once; the rest (usage, reason, the
-cgroup, the files of the run) is done by whoever looks next, and by the container's end at the
-latest. A start that was cut short never was: nobody had been told of it.
+process and of its conmon, the boot id. Its exit file lies beside the record, so the code and the
+time are durable at once; the rest (usage, reason, the cgroup, the files of the run) is done by
+whoever looks next, by conmon's exit command (`engine.sessionexit`), and by the container's end at
+the latest. A start that was cut short never was: nobody had been told of it.
 """
 
 from __future__ import annotations
@@ -419,6 +419,7 @@ def end_all(machinery: Machinery, container_id: str) -> None:
             if record.exit is None:
                 end_conmon(machinery, container_id, session_id)
                 settle(machinery, container_id, session_id)
+            end_monitor(machinery, record.monitor)  # it may still wait for its exit command
         except (LongshoreError, OSError):  # damaged, or held by a process that hangs
             end_conmon(machinery, container_id, session_id)
         remove_tree(machinery.paths(container_id).session(session_id).run)

@@ -37,7 +37,13 @@ class TerminalExec:
         self._limit, self._timeout = execs.checked(data, timeout, max_output)
         self._data = None if data is None else bytes(data)
         self._process = execs.begin(
-            machinery, container_id, command, options, stdin=data is not None, stderr=False
+            machinery,
+            container_id,
+            command,
+            options,
+            stdin=data is not None,
+            stderr=False,
+            awaited=True,
         )
 
     def run(self, *, check: bool) -> RunResult:
