@@ -7,6 +7,7 @@ import codecs
 import contextlib
 import io
 import os
+import time
 from typing import Any, AnyStr, Generic, Self
 
 from longshore.aio.loop import call, go_on, ready, take
@@ -129,10 +130,20 @@ class Process(Generic[AnyStr]):
     ) -> tuple[AnyStr | None, AnyStr | None]:
         """Write ``input``, close stdin, read both streams to their end, wait; return what was read.
 
-        Cancelled, it goes on until the process ends; a thread is busy meanwhile.
+        Cancelled, or after OperationTimeout, it can be called again, without input, and nothing is
+        lost. No thread waits, except for a session, of which all goes on if it is cancelled.
         """
         data = None if input is None else _encoded(input, self._text)
-        out, err = await go_on(self._sync.communicate, data, timeout)
+        if self._sync.id is not None:
+            out, err = await go_on(self._sync.communicate, data, timeout)
+            return self._decoded(out), self._decoded(err)
+        from longshore.aio.inside import captured
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        capture = await call(self._sync._capturing, data)
+        if not await captured(capture, deadline):
+            raise self._sync._timed_out(timeout)
+        out, err = await call(self._sync._captured, capture)
         return self._decoded(out), self._decoded(err)
 
     def _decoded(self, data: bytes | None) -> Any:

@@ -19,10 +19,9 @@ from _thread import RLock
 from longshore.engine import events
 from longshore.engine.observe import look
 from longshore.engine.reasons import decide, start_failed
-from longshore.engine.trees import Tree, end_orphans
+from longshore.engine.trees import Tree, container_ooms, end_orphans
 from longshore.errors import InvalidArgument, LongshoreError, NoSuchContainer, WrongState
 from longshore.lifecycle import Op, require
-from longshore.linux.cgroups import Cgroup
 from longshore.linux.processes import identify, is_ending, open_pidfd, parent_of
 from longshore.linux.procs import (
     DEVNULL,
@@ -150,9 +149,10 @@ class Direct:
     """
 
     __slots__ = (
-        "_described", "_info", "_intent", "_lock", "_log", "_machinery", "_oom_before", "_pidfd",
-        "_popen", "_process", "_program", "_record", "_runtime", "_runtime_pid", "_signal",
-        "_started_ns", "_tree", "error", "stderr", "stdin", "stdout", "words",
+        "_container", "_described", "_info", "_intent", "_lock", "_log", "_machinery",
+        "_oom_before", "_pidfd", "_popen", "_process", "_program", "_reaped", "_record",
+        "_runtime", "_runtime_pid", "_signal", "_started_ns", "_tree", "error", "stderr", "stdin",
+        "stdout", "words",
     )  # fmt: skip
 
     def __init__(
@@ -175,6 +175,8 @@ class Direct:
         self._tree = tree
         self._process = process
         self._program = config.command[0]
+        self._container = os.path.dirname(tree.cgroup.path)
+        self._reaped = reaped
         self._intent = ""
         self._signal = 0
         self._info: ExitInfo | None = None
@@ -186,8 +188,8 @@ class Direct:
         self._popen: Popen[bytes] | None = None
         self._runtime_pid = 0
         try:
-            self._oom_before = self._container_ooms()
-            self._runtime_pid = self._spawn(config, process, streams, reaped=reaped)
+            self._oom_before = container_ooms(self._machinery, self._container)
+            self._runtime_pid = self._spawn(config, process, streams)
             self._pidfd = os.pidfd_open(self._runtime_pid)
             events.emit_exec(machinery, "exec", record, tree.name)
         except BaseException:
@@ -205,12 +207,7 @@ class Direct:
         self._tree.remove()
 
     def _spawn(
-        self,
-        config: ExecConfig,
-        process: ProcessSpec,
-        streams: tuple[int, int, int],
-        *,
-        reaped: bool,
+        self, config: ExecConfig, process: ProcessSpec, streams: tuple[int, int, int]
     ) -> int:
         theirs: list[int] = []
         try:
@@ -228,19 +225,14 @@ class Direct:
                 cgroup=self._tree.name if self._tree.confined else "",
                 preserve_fds=len(config.preserve_fds),
                 inner_pid_file="" if self._tree.inside is None else self._tree.inside.pid_file,
-                detach=reaped,
+                detach=self._reaped,
             )
             argv = self._runtime.argv(args, f"{files}/{self._log}")
-            if reaped:
+            if self._reaped:
                 from longshore.engine import reaping
 
-                argv = reaping.command(
-                    argv,
-                    python=self._machinery.python,
-                    import_path=self._machinery.import_path(""),
-                    pid_file=self._tree.path,
-                    preserved=len(config.preserve_fds),
-                )
+                count = len(config.preserve_fds)
+                argv = reaping.command(self._machinery, argv, self._tree.path, preserved=count)
             env = clean_env()
             self._started_ns = time.time_ns()
             # As conmon is spawned: runc puts pipes of its own between, with its own label.
@@ -449,7 +441,8 @@ class Direct:
         else:
             code = code if code >= 0 else 128 - code
             if oom_kills is None:
-                oom_kills = (self._container_ooms() or 0) - (self._oom_before or 0)
+                now = container_ooms(self._machinery, self._container)
+                oom_kills = (now or 0) - (self._oom_before or 0)
             reason, number = decide(
                 code,
                 intent=self._intent,
@@ -494,13 +487,6 @@ class Direct:
         except LongshoreError as wrong:
             return wrong
         return error
-
-    def _container_ooms(self) -> int | None:
-        """Return the container's count, where an exec without controllers has none of its own."""
-        layout = self._machinery.cgroup_layout
-        if layout.version == 1:
-            return None
-        return Cgroup(layout, os.path.dirname(self._tree.cgroup.path)).oom_kills()
 
     def close(self) -> None:
         """Close every descriptor. One that has not ended is to be killed before."""

@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from longshore.engine.machinery import Machinery
+
 _SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _SCRIPT = (
     "import sys; sys.path[:0] = sys.argv[1].split(chr(10)); "
@@ -25,13 +27,13 @@ _SCRIPT = (
 
 
 def command(
-    runtime: Sequence[str], *, python: str, import_path: str, pid_file: str, preserved: int
+    machinery: Machinery, runtime: Sequence[str], pid_file: str, *, preserved: int
 ) -> list[str]:
     """Return the command line around a detached exec of a runtime, which writes ``pid_file``.
 
     ``preserved`` is how many descriptors it hands on besides the streams.
     """
-    script = (python, "-I", "-S", "-c", _SCRIPT, import_path)
+    script = (machinery.python, "-I", "-S", "-c", _SCRIPT, machinery.import_path(""))
     return [*script, pid_file, str(preserved), *runtime]
 
 

@@ -20,7 +20,7 @@ from longshore.engine import events
 from longshore.engine.monitors import end_monitor
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
-from longshore.engine.trees import Tree, inside
+from longshore.engine.trees import Tree, container_ooms, inside
 from longshore.errors import (
     Busy,
     LongshoreError,
@@ -280,15 +280,6 @@ def _exit_info(
         usage=usage,
         message=message,
     )
-
-
-def container_ooms(machinery: Machinery, cgroup: str) -> int | None:
-    """Return how many the kernel has killed in a container, where its sessions have no count.
-
-    On version 2 there are no controllers below a cgroup with processes.
-    """
-    layout = machinery.cgroup_layout
-    return None if layout.version == 1 else Cgroup(layout, cgroup).oom_kills()
 
 
 def _refused(

@@ -18,7 +18,7 @@ from longshore import _log
 from longshore.engine import events, observe, sessionexit, sessions
 from longshore.engine.execution import describe
 from longshore.engine.names import new_id
-from longshore.engine.trees import end_orphans
+from longshore.engine.trees import container_ooms, end_orphans
 from longshore.errors import (
     HostUnsupported,
     InvalidArgument,
@@ -69,7 +69,7 @@ def start(
         cgroup=sessions.cgroup_path(run.container_cgroup, session_id),
         created_ns=time.time_ns(),
         actor=identify(os.getpid()),
-        oom_before=sessions.container_ooms(machinery, run.container_cgroup),
+        oom_before=container_ooms(machinery, run.container_cgroup),
     )
     try:
         _start(machinery, record, session, sight.init.pid, awaited=awaited)

@@ -134,6 +134,15 @@ def inside(machinery: Machinery, record: Record, pid_file: str) -> Inside | None
     return Inside(runtime, record.id, pid_file)
 
 
+def container_ooms(machinery: Machinery, cgroup: str) -> int | None:
+    """Return how many the kernel has killed in a container, where its execs have no count.
+
+    On version 2 there are no controllers below a cgroup with processes.
+    """
+    layout = machinery.cgroup_layout
+    return None if layout.version == 1 else Cgroup(layout, cgroup).oom_kills()
+
+
 def end_orphans(machinery: Machinery, record: Record) -> None:
     """End the execs of owners that are dead; what cannot be ended now is left to the next one.
 
