@@ -1,7 +1,7 @@
 """What conmon runs when an exec session has ended: write that down, and tell of it.
 
-Whoever waits for the session does the same at once; the second one finds nothing to do. So a
-session of which its starter is told before it can do anything else needs no such command.
+Whoever waits for the session does the same; the second one finds nothing to do. A session whose
+starter is sure to wait for it needs no such command.
 """
 
 from __future__ import annotations
