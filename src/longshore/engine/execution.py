@@ -285,9 +285,12 @@ class Direct:
         pid = self._tree.program() if self._info is None else None
         if pid is None or (self._tree.inside is not None and pid == self._runtime_pid):
             return pid  # of a sandbox's program only the client is here
-        parent = parent_of(pid)
-        own = parent and (parent == self._runtime_pid or parent_of(parent) == self._runtime_pid)
-        return pid if own else None
+        while (parent := parent_of(pid)) and parent != self._runtime_pid:
+            if parent_of(parent, ending=True) == self._runtime_pid:
+                return pid  # `reaping`: the runtime has not left yet
+            if parent_of(pid) == parent:
+                return None  # another's; else it has left between the two looks
+        return pid if parent else None
 
     def open_program(self) -> int | None:
         """Return a pidfd of its program; −1 when that has ended, None when it is not made yet."""
