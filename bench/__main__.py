@@ -21,7 +21,7 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 sys.path[:0] = [str(ROOT / "src"), str(BENCH)]
-PARTS = ("run", "exec", "startup", "ps", "stop", "output")
+PARTS = ("run", "exec", "startup", "ps", "stop", "output", "waiters")
 
 
 def is_hybrid() -> bool:
@@ -56,6 +56,7 @@ def main() -> int:
     reenter()
 
     import output
+    import waiters
     from contestants import Bench
     from measure import Table, machine
 
@@ -78,6 +79,7 @@ def main() -> int:
             "ps": lambda: bench.ps(rounds, containers),
             "stop": lambda: bench.stop(rounds),
             "output": lambda: output.table(bench, max(3, rounds // 3)),
+            "waiters": lambda: waiters.table(bench, max(3, rounds // 6)),
         }
         for part in options.only:
             table = parts[part]()

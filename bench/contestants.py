@@ -294,6 +294,19 @@ class Bench:
         container.remove(force=True)
         return took
 
+    def _last_byte_after_death(self) -> float:
+        container = self.engine.create(command=["sh", "-c", "sleep 0.1; echo last"], **self.options)
+        container.start()
+        pid = container.inspect().pid
+        assert pid is not None
+        with death_of(pid) as died:
+            last = [record.data for record in container.logs(follow=True)]
+            back = time.monotonic()
+            took = back - died()
+        assert last == [b"last\n"]
+        container.remove(force=True)
+        return took
+
     def stop(self, rounds: int) -> Table:
         """From the death of the process, as another process sees it, to the return of the call."""
         table = Table("from the death of the process to the return of the call")
@@ -303,4 +316,6 @@ class Bench:
         row.target = "target: ≤ 10"
         row = table.add("wait", self._wait_after_death)
         row.target = "target: ≤ 5"
+        row = table.add("logs(follow): the last byte", self._last_byte_after_death)
+        row.target = "target: ≤ 50"
         return table.go(rounds)

@@ -66,6 +66,7 @@ DIFFERS: Mapping[str, Mapping[str, str]] = {
         "test_forget_needs_no_runtime": "it keeps files beside a directory",
         "test_exec": "exec has no --tty",
         "test_exec_that_dies_of_a_signal_or_cannot_be_run": "exec has no --tty",
+        "test_who_copies_the_streams_of_an_exec": "exec has no --tty",
     }
 }
 
@@ -595,6 +596,23 @@ def test_exec_that_dies_of_a_signal_or_cannot_be_run(subject: Subject) -> None:
     assert subject.exec("sh", "-c", "kill -9 $$") == 128 + 9
     assert subject.exec("nope") not in (0, 128 + 9)
     assert subject.status() == "running"
+
+
+def test_who_copies_the_streams_of_an_exec(subject: Subject) -> None:
+    """What a program has left running holds up only a runtime that says so."""
+    subject.begin()
+    driver = subject.driver
+    script = "sleep 1000 & echo $!; exit 5"
+    args = driver.exec_args(BOX, ("/bin/sh", "-c", script), cwd="/", pid_file=str(subject.pid_file))
+    call = [driver.path, *driver.global_args(), *args]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(call, **streams) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline().strip().isdigit()
+        if driver.copies_streams():
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)
+            driver.kill(BOX, signal.SIGKILL)  # and all that is in its pid namespace
+        assert process.wait(30) == 5
 
 
 # --- the rest --------------------------------------------------------------------------------

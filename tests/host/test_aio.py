@@ -283,6 +283,36 @@ def test_what_lasts_keeps_no_short_call_waiting(
     go(main())
 
 
+def test_no_thread_waits_for_a_grace_or_an_output(
+    go: Any, face: aio.Engine, busybox_rootfs: Path
+) -> None:
+    async def main() -> None:
+        box = await face.create(command=["sh", "-c", REFUSES], rootfs=busybox_rootfs)
+        await box.start()
+        assert await anext(box.logs(follow=True))
+        way = await box.popen(["sh", "-c", "cat; sleep 1000"], stdin=True)
+        reading = asyncio.create_task(way.communicate(b"x" * (1 << 20)))
+        stopping = asyncio.create_task(box.stop(1000))
+        assert await anext(record async for record in box.logs(follow=True) if b"no" in record.data)
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(reading), 0.2)
+        assert aio_loop._threads().lasting._threads == set()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        again = asyncio.create_task(way.communicate())
+        await asyncio.sleep(0.1)
+        await way.kill()
+        assert await again == (b"x" * (1 << 20), b"")
+        assert not stopping.done()
+        await box.kill()
+        info = await stopping
+        assert info is not None and info.code == 137
+
+    go(main())
+
+
 def test_a_cancelled_start_is_taken_back(go: Any, face: aio.Engine, busybox_rootfs: Path) -> None:
     async def main() -> None:
         box = await face.create(command=["sh", "-c", SLEEP], rootfs=busybox_rootfs)

@@ -467,6 +467,45 @@ def test_a_stopped_container_is_locked_and_left_clean(
     box.remove(force=True)
 
 
+def test_no_lock_is_held_while_an_archive_is_waited_for(
+    engine: Engine, busybox_rootfs: Path
+) -> None:
+    """Both ways: the other end of the pipe is slow, and the container is started meanwhile."""
+    box = make(engine, busybox_rootfs, SLEEP, overlay=True)
+    data = os.urandom(3 << 20)
+    box.write_file("/tmp/f", data)
+    reader, writer = os.pipe()
+    with open(reader, "rb") as stream:
+        with open(writer, "wb", buffering=0) as out:
+            worker = threading.Thread(target=box.copy_out, args=("/tmp/f", out))
+            worker.start()
+            archive = stream.read(512)  # it has begun, and the pipe is full before its end
+            box.start()
+            box.stop(0)
+            assert worker.is_alive()
+            rest = threading.Thread(target=lambda: whole.append(stream.read()))
+            whole = [archive]
+            rest.start()
+            worker.join(60)
+        rest.join(60)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(whole))) as tar:
+        file = tar.extractfile("f")
+        assert file is not None and file.read() == data
+    reader, writer = os.pipe()
+    with open(reader, "rb") as stream, open(writer, "wb") as out:
+        worker = threading.Thread(target=box.copy_in, args=(stream, "/root"))
+        worker.start()
+        out.write(b"".join(whole)[: 1 << 20])
+        box.start()
+        assert worker.is_alive()
+        out.write(b"".join(whole)[1 << 20 :])
+        out.close()
+        worker.join(60)
+    assert not worker.is_alive()
+    assert box.read_file("/root/f") == data
+    box.remove(force=True)
+
+
 def test_killed_while_it_copies(engine: Engine, busybox_rootfs: Path) -> None:
     """The mounts that a container at rest gets for a copy go with the process that copies."""
     box = make(engine, busybox_rootfs, SLEEP, overlay=True)

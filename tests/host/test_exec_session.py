@@ -28,7 +28,7 @@ from hostlife import (
     kill_init,
     started,
 )
-from longshore import Container, Engine
+from longshore import Container, Engine, Event
 from longshore.engine import sessions
 from longshore.engine.process import Process
 from longshore.errors import (
@@ -121,6 +121,23 @@ def test_a_session_from_beginning_to_end(box: Container) -> None:
     process.kill()  # what has ended is fine
     process.send_signal("TERM")
     assert [one.id for one in box.execs()] == [process.id]
+
+
+def test_an_end_is_told_though_nobody_looks(engine: Engine, box: Container) -> None:
+    """A follower of events sees it, and no more is left to do."""
+    process = box.popen(["sh", "-c", "read go; exit 6"], stdin=True, detach=True)
+    assert process.stdin is not None
+    with engine.events(actions=["exec_died"]) as events:
+        process.stdin.write(b"go\n")
+        died = next(events)
+    assert isinstance(died, Event)
+    assert (died.attributes["execID"], died.exit_code) == (process.id, 6)
+    assert process.id is not None
+    session = box._machinery.paths(box.id).session(process.id)
+    eventually(lambda: not os.path.exists(session.run))
+    info = process.wait(60)
+    assert (info.code, info.reason) == (6, ExitReason.EXITED)
+    assert info.usage.cpu_user is not None
 
 
 def test_what_cannot_be_run_is_raised_and_leaves_nothing(box: Container) -> None:

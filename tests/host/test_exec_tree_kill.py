@@ -18,6 +18,7 @@ from hostlife import SLEEP, eventually, forked, in_fork, started
 from longshore import Container, Engine
 from longshore.errors import LongshoreError
 from longshore.lifecycle import Status
+from longshore.linux.cgroups import Cgroup
 from longshore.models import ExitReason, RunResult
 
 # Every way to get away from one's parent: a session, a double fork, no hang-up, closed streams.
@@ -108,9 +109,36 @@ def test_exec_tree_kill_by_kill(box: Container) -> None:
     is_untouched(box)
 
 
+@pytest.mark.parametrize("detach", [False, True])
+def test_exec_tree_kill_has_one_code(
+    box: Container, detach: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a program that waits for its children, sees them die and would go on to code 0."""
+    send = signal.pidfd_send_signal
+
+    def send_and_rest(pidfd: int, number: int) -> None:
+        send(pidfd, number)
+        time.sleep(0.02)
+
+    # the youngest first, and not all at once: what a busy machine does now and then
+    processes = Cgroup.processes
+    monkeypatch.setattr(signal, "pidfd_send_signal", send_and_rest)
+    monkeypatch.setattr(
+        Cgroup, "processes", lambda own: dict.fromkeys(sorted(processes(own), reverse=True)).keys()
+    )
+    script = "for n in 1 2 3 4 5 6 7 8; do sleep 7008 & done; echo so far; wait; exit 0"
+    for _ in range(3):
+        with box.popen(["sh", "-c", script], detach=detach) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"so far\n"
+            process.kill()
+            info = process.wait(60)
+            assert (info.reason, info.code, info.signal) == (ExitReason.KILLED, 137, 9)
+    is_untouched(box)
+
+
 def test_exec_tree_kill_by_an_exception(box: Container) -> None:
-    # Nothing that waits for its children: it might end by itself when they are killed before it.
-    script = ESCAPES + "exec sleep 7007"
+    script = ESCAPES + "sleep 7007"
     with pytest.raises(ZeroDivisionError), box.popen(["sh", "-c", script]) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"so far\n"

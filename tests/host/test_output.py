@@ -16,10 +16,10 @@ from longshore import Engine
 SIZE = 20_000_000
 
 
-@pytest.fixture
-def data(busybox_rootfs: Path) -> bytes:
+@pytest.fixture(params=[SIZE, pytest.param(100_000_000, marks=pytest.mark.soak)])
+def data(request: pytest.FixtureRequest, busybox_rootfs: Path) -> bytes:
     """Random bytes, in the root as /data: every byte, lines of every length, no last newline."""
-    data = os.urandom(SIZE - 1) + b"\0"
+    data = os.urandom(request.param - 1) + b"\0"
     (busybox_rootfs / "data").write_bytes(data)
     return data
 
@@ -33,7 +33,7 @@ def digest(*chunks: bytes) -> str:
 
 def test_captured(engine: Engine, busybox_rootfs: Path, data: bytes) -> None:
     result = engine.run(command=["cat", "/data"], rootfs=busybox_rootfs)
-    assert (len(result.stdout), result.stderr) == (SIZE, b"")
+    assert (len(result.stdout), result.stderr) == (len(data), b"")
     assert digest(result.stdout) == digest(data)
 
 

@@ -210,6 +210,22 @@ def test_many_waiters_of_one_process(box: Container) -> None:
         assert found == [9] * 8
 
 
+@pytest.mark.parametrize("code", [0, 3, 137])
+def test_popen_matrix_wait_is_for_the_program_alone(box: Container, code: int) -> None:
+    """What it has left running holds its streams, and can still be read from them."""
+    late = "until [ -e /go ]; do sleep 0.05; done; echo late; echo also >&2"
+    end = "kill -9 $$" if code == 137 else f"exit {code}"
+    with box.popen(["sh", "-c", f"({late}) & echo early; {end}"], stdin=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        info = process.wait(60)
+        assert info.code == code
+        assert process.poll() is info
+        assert process.stdout.readline() == b"early\n"
+        box.exec(["touch", "/go"])
+        assert process.stdout.read() == b"late\n"
+        assert process.stderr.read() == b"also\n"
+
+
 # --- stdin -------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from longshore import Engine
 
 BURN = """
@@ -33,6 +35,36 @@ def test_after_exit(engine: Engine, layout: str) -> None:
         assert usage.pids_peak is None or 1 <= usage.pids_peak <= 30
     else:
         assert usage.pids_peak is None
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_of_an_exec_within_five_percent(engine: Engine, detach: bool) -> None:
+    """What a program says that it has used, its child too, is what is written down."""
+    python = str(Path(sys.executable).resolve())
+    script = """
+import os, time
+if os.fork() == 0:
+    while time.process_time() < 1:
+        pass
+    os._exit(0)
+while time.process_time() < 2:
+    pass
+child = os.wait4(-1, 0)[2]
+print(time.process_time() + child.ru_utime + child.ru_stime, flush=True)
+"""
+    box = engine.create(command=["sleep", "1000"], rootfs="/", overlay=True)
+    box.start()
+    with box.popen([python, "-I", "-S", "-c", script], detach=detach) as process:
+        out, _ = process.communicate()
+        info = process.wait()
+    box.remove(force=True)
+    assert out is not None and info.usage.cpu_user is not None
+    assert info.usage.cpu_system is not None
+    truth = float(out)
+    assert truth > 2.5
+    used = info.usage.cpu_user + info.usage.cpu_system
+    # the start of the program is the runtime's own, and counted too
+    assert truth * 0.95 <= used <= truth * 1.05 + 0.1
 
 
 def test_of_the_shortest(engine: Engine, busybox_rootfs: Path) -> None:

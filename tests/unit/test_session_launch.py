@@ -47,6 +47,7 @@ def test_everything() -> None:
         runtime_args=("--root", "/state", "--log-format=json"),
         exec_args=("--cgroup=session-def", "--preserve-fds=2"),
         stdin=True,
+        exit_command=("/py", "-c", "--", ""),
         log_level="debug",
     )
     assert launch.argv("conmon") == [
@@ -69,6 +70,10 @@ def test_everything() -> None:
         "--no-sync-log",
         "--log-level", "debug",
         "--syslog",
+        "--exit-command=/py",
+        "--exit-command-arg=-c",
+        "--exit-command-arg=--",
+        "--exit-command-arg=",
         "--exec",
         "--exec-process-spec", "/run/e/process.json",
         "--runtime-opt=--cgroup=session-def",

@@ -6,11 +6,12 @@ import contextlib
 import itertools
 
 from longshore.aio.inside import Inside
-from longshore.aio.loop import call, call_or_undo, go_on, sleep, take, taken
-from longshore.engine import logs, waiting
+from longshore.aio.loop import call, call_or_undo, go_on, sleep, take, take_to_the_end, taken
+from longshore.engine import logs, stopping, waiting
 from longshore.engine.container import Container as SyncContainer
 from longshore.engine.trace import UNTRACED
 from longshore.linux.steps import Sleep
+from longshore.options.parse import parse_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,9 +106,13 @@ class Container(Inside):
         """Stop it: its stop signal, ``timeout`` seconds of grace, then SIGKILL. → EXITED.
 
         Cancelled, the stop goes on: a signal cannot be called back, and the grace was promised.
-        A thread is busy meanwhile.
+        No thread waits for the grace to pass, except of a stop that was cancelled.
         """
-        return await go_on(self._sync.stop, timeout, signal=signal, fast_stop=fast_stop)
+        number = None if signal is None else parse_signal(signal)
+        steps = stopping.stop_steps(
+            self._sync._machinery, self.id, signal=number, timeout=timeout, fast=fast_stop
+        )
+        return await take_to_the_end(steps)
 
     async def kill(self, signal: str | int = "KILL") -> None:
         """Send a signal to its pid 1, by name or number. RUNNING or PAUSED; does not wait."""
@@ -131,7 +136,7 @@ class Container(Inside):
 
     async def restart(self, timeout: float | None = None) -> None:
         """Stop it as `stop` does, then start it. Cancelled, it goes on."""
-        await go_on(self._sync.restart, timeout)
+        await take_to_the_end(self._sync._restart_steps(timeout))
 
     async def remove(
         self,

@@ -46,39 +46,24 @@ class Inside:
         Cancelled, the command is killed with all that it has begun, and gone when this returns. No
         thread waits meanwhile, except with ``tty``.
         """
-        box = self._sync
-
-        if options.get("tty"):
+        job = execs.Job(
+            self._sync._machinery,
+            self._sync.id,
+            command,
+            options,
+            data=input,
+            timeout=timeout,
+            max_output=max_output,
+        )
+        if job.tty:
             from longshore.engine.terminalexec import TerminalExec
 
             made = await call_or_undo(
-                lambda: TerminalExec(
-                    box._machinery,
-                    box.id,
-                    command,
-                    options,
-                    data=input,
-                    timeout=timeout,
-                    max_output=max_output,
-                ),
-                lambda made: made.interrupt(),
+                lambda: TerminalExec(job), lambda terminal: terminal.interrupt()
             )
             return await until_interrupted(lambda: made.run(check=check), made.interrupt)
-
-        def undo(running: execs.Execution) -> None:
-            running.abandon()
-
         running = await call_or_undo(
-            lambda: execs.Execution(
-                box._machinery,
-                box.id,
-                command,
-                options,
-                data=input,
-                timeout=timeout,
-                max_output=max_output,
-            ),
-            undo,
+            lambda: execs.Execution(job), lambda running: running.abandon()
         )
         try:
             if not await captured(running.capture, running.deadline):

@@ -1,7 +1,7 @@
 """How the async face waits: natively on descriptors; what is short and blocks runs in threads.
 
 Short calls (a record read, a start, a kill) go to a pool of threads that grows with what is under
-way at once, up to `_CALLS`. What a container or its reader can draw out (a stop's grace, a copy)
+way at once, up to `_CALLS`. What a container or its reader can draw out (a copy, a removal's grace)
 has a thread each, so that it keeps no short call waiting. Long waits are steps (`linux.steps`): the
 event loop sleeps on their descriptors, and each step itself, which reads or writes a few files, is
 taken by one of `_STEPPERS` threads, so that the loop never blocks and a thousand waits have no
@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,23 @@ async def take(steps: Steps[_T]) -> _T:
         await stepping.close()
 
 
+async def take_to_the_end(steps: Steps[_T]) -> _T:
+    """Take all steps, each of which is a short call, and return what they lead to.
+
+    Cancelled, it returns at once, and a thread of its own goes on with what is left of them.
+    """
+    loop = asyncio.get_running_loop()
+    stepping = Stepping(steps, _threads().calls)
+    try:
+        while (found := await stepping.next(shielded=False)) is not None:
+            await sleep(found)
+    except asyncio.CancelledError:
+        loop.run_in_executor(_threads().lasting, stepping.run_out).add_done_callback(_look_at)
+        raise
+    result: _T = stepping.result
+    return result
+
+
 async def taken(steps: Generator[Sleep | _T]) -> AsyncGenerator[_T]:
     """Yield what steps have found on their way."""
     stepping = Stepping(steps)
@@ -164,31 +182,58 @@ async def taken(steps: Generator[Sleep | _T]) -> AsyncGenerator[_T]:
 class Stepping:
     """A generator whose steps are taken by threads, one by one. Cancelling loses none of them."""
 
-    __slots__ = ("_over", "_steps", "_taken", "result")
+    __slots__ = ("_over", "_pool", "_steps", "_taken", "_turn", "result")
 
-    def __init__(self, steps: Generator[Any, None, Any]) -> None:
+    def __init__(
+        self, steps: Generator[Any, None, Any], pool: ThreadPoolExecutor | None = None
+    ) -> None:
+        """``pool`` is for steps that are more than looking at a few files."""
         self._steps = steps
+        self._pool = pool or _threads().steps
+        self._turn = threading.Lock()
         self._taken: Any = None  # by a step whose caller was cancelled
         self._over = False
         self.result: Any = None
 
-    async def next(self) -> Any:
-        """Return what the next step yields; None at the end, and ``result`` is set."""
+    async def next(self, *, shielded: bool = True) -> Any:
+        """Return what the next step yields; None at the end, and ``result`` is set.
+
+        Cancelled, one that is not ``shielded`` leaves the step under way to `run_out`.
+        """
         if self._taken is None and not self._over:
-            await _finished(_threads().steps, self._next, None)
+            if shielded:
+                await _finished(self._pool, self._next, None)
+            else:
+                step = asyncio.get_running_loop().run_in_executor(self._pool, self._next)
+                step.add_done_callback(_look_at)
+                await asyncio.shield(step)
         found, self._taken = self._taken, None
         return found
 
     def _next(self) -> None:
+        with self._turn:
+            self._step()
+
+    def _step(self) -> None:
         try:
             self._taken = next(self._steps)
         except StopIteration as end:
             self.result = end.value
             self._over = True
 
+    def run_out(self) -> None:
+        """Take what is left of the steps in this thread, asleep in between."""
+        with self._turn:
+            while self._taken is not None or not self._over:
+                if self._taken is None:
+                    self._step()
+                else:
+                    asleep, self._taken = self._taken, None
+                    inotify.poll(asleep.fds, asleep.deadline)
+
     async def close(self) -> None:
         """Let go of everything; short."""
-        await _finished(_threads().steps, self._steps.close, None)
+        await _finished(self._pool, self._steps.close, None)
 
 
 async def sleep(asleep: Sleep) -> None:

@@ -7,10 +7,13 @@ import codecs
 import contextlib
 import io
 import os
+import time
 from typing import Any, AnyStr, Generic, Self
 
-from longshore.aio.loop import call, go_on, ready
+from longshore.aio.loop import call, go_on, ready, take
 from longshore.engine.capture import Capture
+from longshore.engine.sessionway import Session
+from longshore.errors import LongshoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +113,13 @@ class Process(Generic[AnyStr]):
         await asyncio.shield(self._ending)
 
     async def _watch(self) -> None:
-        if self._sync.exit is None:
+        if self._sync.exit is not None:
+            return
+        way = self._sync._way
+        if isinstance(way, Session):  # its conmon ends after its exit command, and that is later
+            with contextlib.suppress(LongshoreError):  # said by the call that follows
+                await take(way.exit_steps())
+        else:
             with _duplicate(self._sync.fileno()) as own:
                 await ready((own,))
 
@@ -121,10 +130,20 @@ class Process(Generic[AnyStr]):
     ) -> tuple[AnyStr | None, AnyStr | None]:
         """Write ``input``, close stdin, read both streams to their end, wait; return what was read.
 
-        Cancelled, it goes on until the process ends; a thread is busy meanwhile.
+        Cancelled, or after OperationTimeout, it can be called again, without input, and nothing is
+        lost. No thread waits, except for a session, of which all goes on if it is cancelled.
         """
         data = None if input is None else _encoded(input, self._text)
-        out, err = await go_on(self._sync.communicate, data, timeout)
+        if self._sync.id is not None:
+            out, err = await go_on(self._sync.communicate, data, timeout)
+            return self._decoded(out), self._decoded(err)
+        from longshore.aio.inside import captured
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        capture = await call(self._sync._capturing, data)
+        if not await captured(capture, deadline):
+            raise self._sync._timed_out(timeout)
+        out, err = await call(self._sync._captured, capture)
         return self._decoded(out), self._decoded(err)
 
     def _decoded(self, data: bytes | None) -> Any:

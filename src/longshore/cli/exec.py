@@ -9,6 +9,7 @@ import sys
 
 from longshore.cli import targets
 from longshore.cli.flags import EACH, LIST, SWITCH, TEXT, UINT, Command, Flag
+from longshore.cli.signals import Taking
 from longshore.errors import InvalidArgument
 from longshore.linux import grace
 from longshore.linux.files import write_all
@@ -16,7 +17,6 @@ from longshore.linux.files import write_all
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
     from typing import Any, Self
 
     from longshore.cli.app import App
@@ -197,24 +197,20 @@ class _Signals:
         self.numbers: tuple[signal.Signals, ...] = _SIGNALS
         self.last_words: Callable[[], None] = _nothing  # of who ends this process; nobody does
         self._process = process
-        self._before: dict[signal.Signals, Any] = {}
         self._count = 0
+        self._taking = Taking(self.numbers, self._take)
 
     def __enter__(self) -> Self:
-        for number in self.numbers:
-            # what our starter had ignored (nohup, a shell's &) stays ignored
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._take)
+        self._taking.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._taking.__exit__()
 
-    def _take(self, number: int, _: FrameType | None) -> None:
+    def _take(self, number: int) -> None:
         import _thread
 
-        # Not here: the main thread may be anywhere, and the program may not have begun yet.
+        # In a thread of its own: the program may not have begun yet.
         self._count += 1
         if self._count > _PATIENCE:
             _thread.start_new_thread(self._process.kill, ())

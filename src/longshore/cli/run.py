@@ -8,6 +8,7 @@ import sys
 
 from longshore.cli import creation
 from longshore.cli.flags import SWITCH, TEXT, Command, Flag
+from longshore.cli.signals import Taking
 from longshore.errors import LongshoreError
 from longshore.linux import grace
 from longshore.linux.files import write_all
@@ -178,8 +179,8 @@ def follow(container: Container) -> None:
 class Signals:
     """While it is entered, signals sent to this process go to the container instead.
 
-    They are forwarded, in order, by a thread that exists once there is a signal: the main thread
-    may be holding the container's lock when one arrives.
+    They are forwarded, in order, by a thread: the main thread may be holding the container's lock
+    when one arrives.
 
     A signal that is meant to end this process, and that the container's pid 1 cannot receive, ends
     the container if this process is its ``owner``, and else this process; `last_words` come before
@@ -192,52 +193,40 @@ class Signals:
         self._container = container
         self._owner = owner
         self._ours: set[int] = set()
-        self._before: dict[signal.Signals, object] = {}
-        self._pipe = -1
+        self._taking = Taking(self.numbers, self._forward, self._end)
 
     def __enter__(self) -> Self:
-        for number in self.numbers:
-            # what our starter had ignored (nohup, a shell's &) stays ignored
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._take)
+        self._taking.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # as signal.signal gave it
-        if self._pipe >= 0:
-            os.close(self._pipe)  # the thread's end of file
+        self._taking.__exit__()
 
-    def _take(self, number: int, _: FrameType | None) -> None:
+    def _end(self, number: int, _: FrameType | None) -> None:
         if number in self._ours:
             self.last_words()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-            return
-        if self._pipe < 0:
-            import threading
 
-            source, self._pipe = os.pipe()
-            threading.Thread(
-                target=self._forward, args=(source,), name="signals", daemon=True
-            ).start()
-        os.write(self._pipe, bytes((number,)))
+    def _forward(self, number: int) -> None:
+        try:
+            if number in _ENDING and self._container.drops(number):
+                if not self._owner:
+                    self._end_this(number)
+                # Ctrl-C is meant to end it: as outside of a container, it does
+                number = signal.SIGKILL
+            self._container.kill(number)
+        except LongshoreError:
+            pass  # it has ended meanwhile
 
-    def _forward(self, source: int) -> None:
-        with open(source, "rb", buffering=0) as signals:
-            while numbers := signals.read(64):
-                for number in numbers:
-                    try:
-                        if number in _ENDING and self._container.drops(number):
-                            if not self._owner:
-                                self._ours.add(number)
-                                os.kill(os.getpid(), number)
-                                continue
-                            # Ctrl-C is meant to end it: as outside of a container, it does
-                            number = signal.SIGKILL
-                        self._container.kill(number)
-                    except LongshoreError:
-                        pass  # it has ended meanwhile
+    def _end_this(self, number: int) -> None:
+        """End this process by a signal; only the main thread can let go of a handler."""
+        import time
+
+        self._ours.add(number)
+        while True:  # once more, if the main thread has just looked
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
 
 
 def _nothing() -> None:

@@ -11,6 +11,7 @@ from longshore.engine.trace import UNTRACED
 from longshore.errors import NoSuchContainer, RecordCorrupt
 from longshore.lifecycle import Op, Status
 from longshore.linux.locks import Lease
+from longshore.linux.steps import run
 from longshore.models import ContainerId
 
 TYPE_CHECKING = False
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from longshore.engine.inspection import Inspection
     from longshore.engine.machinery import Machinery
     from longshore.engine.trace import Trace
+    from longshore.linux.steps import Steps
     from longshore.models import ExitInfo, LogRecord
     from longshore.options import UpdateOptions
 
@@ -129,9 +131,14 @@ class Container(Inside):
         STOP_ESCALATED). Returns how it ended; None if it never ran. Stopping what does not run is
         fine.
         """
+        return run(self._stop_steps(timeout, signal=signal, fast_stop=fast_stop))
+
+    def _stop_steps(
+        self, timeout: float | None, *, signal: str | int | None, fast_stop: bool
+    ) -> Steps[ExitInfo | None]:
         from longshore.engine import stopping
 
-        return stopping.stop(
+        return stopping.stop_steps(
             self._machinery,
             self.id,
             signal=None if signal is None else _signal_number(signal),
@@ -179,12 +186,15 @@ class Container(Inside):
 
     def restart(self, timeout: float | None = None) -> None:
         """Stop it as `stop` does, then start it. Any status but DAMAGED → RUNNING."""
+        run(self._restart_steps(timeout))
+
+    def _restart_steps(self, timeout: float | None) -> Steps[None]:
         if timeout is not None:
             from longshore.engine.waiting import checked_seconds
 
             timeout = checked_seconds(timeout)
         events.emit(self._machinery, "restart", self._machinery.store.peek(self.id))
-        self.stop(timeout)
+        yield from self._stop_steps(timeout, signal=None, fast_stop=True)
         self.start()
 
     def remove(

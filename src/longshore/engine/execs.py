@@ -36,19 +36,7 @@ def execute(
     max_output: int | None = None,
 ) -> RunResult:
     """Run a command to its end; see `Container.exec`. An exception of any kind kills its tree."""
-    if options.get("tty"):
-        from longshore.engine.terminalexec import TerminalExec
-
-        return TerminalExec(
-            machinery,
-            container_id,
-            command,
-            options,
-            data=data,
-            timeout=timeout,
-            max_output=max_output,
-        ).run(check=check)
-    running = Execution(
+    job = Job(
         machinery,
         container_id,
         command,
@@ -57,6 +45,11 @@ def execute(
         timeout=timeout,
         max_output=max_output,
     )
+    if job.tty:
+        from longshore.engine.terminalexec import TerminalExec
+
+        return TerminalExec(job).run(check=check)
+    running = Execution(job)
     try:
         if not running.capture.run(running.deadline):
             running.time_out()
@@ -66,13 +59,15 @@ def execute(
         raise
 
 
-class Execution:
-    """A command on its way to its end: ``capture`` until ``deadline``, `time_out`, `finish`.
+class Job:
+    """A command to be run to its end in a container: what goes into it, and its limits.
 
-    Or `abandon` at any point. Everything but the capturing is short.
+    ``timeout`` is in seconds, ``max_output`` in bytes. InvalidArgument for what cannot be meant.
     """
 
-    __slots__ = ("_program", "_way", "capture", "deadline")
+    __slots__ = (
+        "command", "container_id", "data", "machinery", "max_output", "options", "timeout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -85,16 +80,41 @@ class Execution:
         timeout: float | None,
         max_output: int | None,
     ) -> None:
-        limit, timeout = checked(data, timeout, max_output)
-        self.deadline = None if timeout is None else time.monotonic() + timeout
-        config = _normalized(command, options, stdin=data is not None)
+        _require_bytes(data)
+        self.machinery = machinery
+        self.container_id = container_id
+        self.command = command
+        self.options = options
+        self.data = data
+        self.max_output = (
+            None if max_output is None else integer(max_output, "max_output", 0, _MOST)
+        )
+        self.timeout = None if timeout is None else seconds(timeout, "timeout")
+
+    @property
+    def tty(self) -> bool:
+        """Whether it is to have a terminal: straight through the runtime there is none."""
+        return bool(self.options.get("tty"))
+
+
+class Execution:
+    """A command on its way to its end: ``capture`` until ``deadline``, `time_out`, `finish`.
+
+    Or `abandon` at any point. Everything but the capturing is short.
+    """
+
+    __slots__ = ("_program", "_way", "capture", "deadline")
+
+    def __init__(self, job: Job) -> None:
+        self.deadline = None if job.timeout is None else time.monotonic() + job.timeout
+        config = _normalized(job.command, job.options, stdin=job.data is not None)
         self._program = config.command[0]
-        stdin = DEVNULL if data is None else PIPE
-        self._way = launch(machinery, container_id, config, stdin=stdin)
+        stdin = DEVNULL if job.data is None else PIPE
+        self._way = launch(job.machinery, job.container_id, config, stdin=stdin)
         try:
             from longshore.engine.capture import Capture
 
-            self.capture = Capture(self._way, data or b"", limit=limit)
+            self.capture = Capture(self._way, job.data or b"", limit=job.max_output)
         except BaseException:
             self.abandon()
             raise
@@ -145,8 +165,12 @@ def begin(
     text: tuple[str, str] | None = None,
     bufsize: int = -1,
     detach: bool = False,
+    awaited: bool = False,
 ) -> Process[Any]:
-    """Begin to run a command; see `Container.popen`. ``text`` is (encoding, errors)."""
+    """Begin to run a command; see `Container.popen`. ``text`` is (encoding, errors).
+
+    ``awaited`` is for a session: see `sessionstart.start`.
+    """
     if detach or options.get("tty"):
         from longshore.engine import sessionprocess
 
@@ -160,6 +184,7 @@ def begin(
             stderr=stderr,
             text=text,
             bufsize=bufsize,
+            awaited=awaited,
         )
     ends = (
         _end("stdin", stdin),
@@ -167,7 +192,9 @@ def begin(
         STDOUT if stderr == "stdout" else _end("stderr", stderr),
     )
     config = _normalized(command, options, stdin=stdin is not False)
-    way = launch(machinery, container_id, config, stdin=ends[0], stdout=ends[1], stderr=ends[2])
+    way = launch(
+        machinery, container_id, config, stdin=ends[0], stdout=ends[1], stderr=ends[2], live=True
+    )
     try:
         from longshore.engine.process import Process
 
@@ -185,14 +212,9 @@ def _normalized(command: Sequence[str], options: ExecOptions, *, stdin: bool) ->
     return config
 
 
-def checked(
-    data: object, timeout: float | None, max_output: int | None
-) -> tuple[int | None, float | None]:
-    """Check what an exec to its end is given besides its options; return its limits."""
+def _require_bytes(data: object) -> None:
     if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
         raise InvalidArgument(f"input: {data!r} is not bytes", hint="text.encode()")
-    limit = None if max_output is None else integer(max_output, "max_output", 0, _MOST)
-    return limit, None if timeout is None else seconds(timeout, "timeout")
 
 
 def _end(name: str, value: object) -> int:

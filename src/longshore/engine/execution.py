@@ -20,10 +20,9 @@ from longshore.engine import events
 from longshore.engine.observe import look
 from longshore.engine.reasons import decide, start_failed
 from longshore.engine.roots import place, user_of
-from longshore.engine.trees import Gate, Tree, end_orphans
+from longshore.engine.trees import Gate, Tree, container_ooms, end_orphans
 from longshore.errors import InvalidArgument, LongshoreError, NoSuchContainer, WrongState
 from longshore.lifecycle import Op, require
-from longshore.linux.cgroups import Cgroup
 from longshore.linux.processes import identify, is_ending, open_pidfd, parent_of
 from longshore.linux.procs import (
     DEVNULL,
@@ -97,9 +96,11 @@ def launch(
     stdin: int = DEVNULL,
     stdout: int = PIPE,
     stderr: int = PIPE,
+    live: bool = False,
 ) -> Direct:
     """Begin to run a process; it has not begun yet when this returns. RUNNING → RUNNING.
 
+    ``live``: its end is its program's, also with a runtime that stays in between.
     Each stream is a descriptor, or PIPE, DEVNULL, or (``stderr``) STDOUT. WrongState when the
     container does not run; what the runtime refuses shows at the end.
     """
@@ -122,7 +123,9 @@ def launch(
         from longshore.engine.marked import MARKER
 
         process["env"] = [*process["env"], f"{MARKER}={tree.name}"]
-    return Direct(machinery, record, runtime, tree, config, process, (stdin, stdout, stderr))
+    reaped = live and tree.inside is None and runtime.copies_streams()
+    ends = (stdin, stdout, stderr)
+    return Direct(machinery, record, runtime, tree, config, process, ends, reaped=reaped)
 
 
 def _refuse_ended(machinery: Machinery, container_id: str, error: Exception) -> None:
@@ -143,9 +146,10 @@ class Direct:
     """
 
     __slots__ = (
-        "_described", "_info", "_intent", "_lock", "_log", "_machinery", "_oom_before", "_pidfd",
-        "_popen", "_process", "_program", "_record", "_runtime", "_runtime_pid", "_signal",
-        "_started_ns", "_tree", "error", "stderr", "stdin", "stdout", "words",
+        "_container", "_described", "_info", "_intent", "_lock", "_log", "_machinery",
+        "_oom_before", "_pidfd", "_popen", "_process", "_program", "_reaped", "_record",
+        "_runtime", "_runtime_pid", "_signal", "_started_ns", "_tree", "error", "stderr", "stdin",
+        "stdout", "words",
     )  # fmt: skip
 
     def __init__(
@@ -157,14 +161,19 @@ class Direct:
         config: ExecConfig,
         process: ProcessSpec,
         streams: tuple[int, int, int],
+        *,
+        reaped: bool,
     ) -> None:
-        """Start the runtime. Whatever fails leaves nothing."""
+        """Start the runtime; ``reaped``: under a parent of its own (`reaping`), which then stands
+        in its place. Whatever fails leaves nothing."""
         self._machinery = machinery
         self._record = record
         self._runtime = runtime
         self._tree = tree
         self._process = process
         self._program = config.command[0]
+        self._container = os.path.dirname(tree.cgroup.path)
+        self._reaped = reaped
         self._intent = ""
         self._signal = 0
         self._info: ExitInfo | None = None
@@ -176,7 +185,7 @@ class Direct:
         self._popen: Popen[bytes] | None = None
         self._runtime_pid = 0
         try:
-            self._oom_before = self._container_ooms()
+            self._oom_before = container_ooms(self._machinery, self._container)
             self._runtime_pid = self._spawn(config, process, streams)
             self._pidfd = os.pidfd_open(self._runtime_pid)
             events.emit_exec(machinery, "exec", record, tree.name)
@@ -186,7 +195,7 @@ class Direct:
 
     def _take_back(self) -> None:
         if self._runtime_pid:  # nobody has reaped it, so the number is its own
-            os.kill(self._runtime_pid, signal.SIGKILL)
+            os.killpg(self._runtime_pid, signal.SIGKILL)
             os.waitpid(self._runtime_pid, 0)
             if self._popen is not None:
                 self._popen.returncode = -_SIGKILL
@@ -211,24 +220,26 @@ class Direct:
                 cgroup=self._tree.name if self._tree.confined else "",
                 preserve_fds=len(config.preserve_fds),
                 inner_pid_file="" if self._tree.inside is None else self._tree.inside.pid_file,
+                detach=self._reaped,
             )
             argv = self._runtime.argv(args, log)
+            if self._reaped:
+                from longshore.engine import reaping
+
+                argv = reaping.command(
+                    self._machinery, argv, self._tree.path, preserved=len(config.preserve_fds)
+                )
             gate = Gate.of(self._machinery, self._record, self._tree)
-            if gate is not None:
-                argv = gate.before(argv)
+            argv = argv if gate is None else gate.before(argv)
             env = clean_env()
             self._started_ns = time.time_ns()
             # As conmon is spawned: runc puts pipes of its own between, with its own label.
             with self._machinery.spawning():
                 if config.preserve_fds or inherits_nothing():
                     pid = spawn_numbered(
-                        argv,
-                        env=env,
-                        stdin=stdin,
-                        stdout=stdout,
-                        stderr=stderr,
+                        argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
                         fds=config.preserve_fds,
-                    )
+                    )  # fmt: skip
                 else:
                     self._popen = spawn(
                         argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True
@@ -272,7 +283,12 @@ class Direct:
         pid = self._tree.program() if self._info is None else None
         if pid is None or (self._tree.inside is not None and pid == self._runtime_pid):
             return pid  # of a sandbox's program only the client is here
-        return pid if parent_of(pid) == self._runtime_pid else None
+        while (parent := parent_of(pid)) and parent != self._runtime_pid:
+            if parent_of(parent, ending=True) == self._runtime_pid:
+                return pid  # `reaping`: the runtime has not left yet
+            if parent_of(pid) == parent:
+                return None  # another's; else it has left between the two looks
+        return pid if parent else None
 
     def open_program(self) -> int | None:
         """Return a pidfd of its program; −1 when that has ended, None when it is not made yet."""
@@ -345,7 +361,9 @@ class Direct:
         finally:
             if not (drain or self.ended)(time.monotonic() + _RUNTIME_END):
                 # It was still on its way. What it has begun waits for it, and ends without it.
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                with self._lock:
+                    if self._info is None:  # not reaped yet: the number is its own
+                        os.killpg(self._runtime_pid, signal.SIGKILL)
                 self.ended(time.monotonic() + self._machinery.settings.kill_timeout)
         self._tree.end()
 
@@ -424,7 +442,8 @@ class Direct:
         else:
             code = code if code >= 0 else 128 - code
             if oom_kills is None:
-                oom_kills = (self._container_ooms() or 0) - (self._oom_before or 0)
+                now = container_ooms(self._machinery, self._container)
+                oom_kills = (now or 0) - (self._oom_before or 0)
             reason, number = decide(
                 code,
                 intent=self._intent,
@@ -469,13 +488,6 @@ class Direct:
         except LongshoreError as wrong:
             return wrong
         return error
-
-    def _container_ooms(self) -> int | None:
-        """Return the container's count, where an exec without controllers has none of its own."""
-        layout = self._machinery.cgroup_layout
-        if layout.version == 1:
-            return None
-        return Cgroup(layout, os.path.dirname(self._tree.cgroup.path)).oom_kills()
 
     def close(self) -> None:
         """Close every descriptor. One that has not ended is to be killed before."""

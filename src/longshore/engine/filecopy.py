@@ -67,24 +67,34 @@ def copy_in(
         )  # fmt: skip
         return
     path = _text(target)
-    with opened(machinery, container_id, "copy into", [path]) as view:
-        inside = Side(view.root, path, view)
-        copier = Copier(
-            owner=None if keep_owner else view.owner(), privileges=True, overwrite=overwrite
-        )
-        if isinstance(source, str | os.PathLike):
-            _copy(Side(Tree(), _text(source)), inside, copier)
-            return
-        from longshore.engine import tars
+    with contextlib.ExitStack() as stack:
+        waited_for = not isinstance(source, str | os.PathLike)  # who writes it may take his time
+        while True:
+            with opened(machinery, container_id, "copy into", [path]) as view:
+                inside = Side(view.root, path, view)
+                copier = Copier(
+                    owner=None if keep_owner else view.owner(), privileges=True, overwrite=overwrite
+                )
+                if isinstance(source, str | os.PathLike):
+                    _copy(Side(Tree(), _text(source)), inside, copier)
+                    return
+                with copier, _told("unpack the archive to", inside.shown, copier):
+                    with _found(inside) as spot:
+                        if not spot.is_directory:
+                            raise InvalidArgument(
+                                f"{inside.shown} is not a directory",
+                                hint="an archive is unpacked into a directory that is there",
+                            )
+                    if not (view.locked and waited_for):
+                        from longshore.engine import tars
 
-        with copier, _told("unpack the archive to", inside.shown, copier):
-            with _found(inside) as spot:
-                if not spot.is_directory:
-                    raise InvalidArgument(
-                        f"{inside.shown} is not a directory",
-                        hint="an archive is unpacked into a directory that is there",
-                    )
-            tars.unpack(view.root, f"/{path.strip('/')}", source, copier)
+                        tars.unpack(view.root, f"/{path.strip('/')}", source, copier)
+                        return
+            with _told("keep an archive for", inside.shown):
+                spool = stack.enter_context(_spool(machinery))
+                _pour(source, spool)
+                spool.seek(0)
+            source, waited_for = spool, False
 
 
 def copy_out(
@@ -104,25 +114,49 @@ def copy_out(
         )  # fmt: skip
         return
     path = _text(source)
-    with opened(machinery, container_id, "copy from", [path]) as view:
-        inside = Side(view.root, path, view)
-        if isinstance(target, str | os.PathLike):
-            owner = None if keep_owner else (os.geteuid(), os.getegid())
-            # Not a program with the rights of root that a container has made.
-            copier = Copier(owner=owner, privileges=keep_owner, overwrite=overwrite)
-            _copy(inside, Side(Tree(), _text(target)), copier)
-            return
-        from longshore.engine import tars
+    with contextlib.ExitStack() as stack:
+        with opened(machinery, container_id, "copy from", [path]) as view:
+            inside = Side(view.root, path, view)
+            if isinstance(target, str | os.PathLike):
+                owner = None if keep_owner else (os.geteuid(), os.getegid())
+                # Not a program with the rights of root that a container has made.
+                copier = Copier(owner=owner, privileges=keep_owner, overwrite=overwrite)
+                _copy(inside, Side(Tree(), _text(target)), copier)
+                return
+            with _told("copy", inside.shown):
+                # who reads the archive may take his time
+                spool = stack.enter_context(_spool(machinery)) if view.locked else None
+                _pack(inside, spool or target)
+        if spool is not None:
+            spool.seek(0)
+            with _told("copy", inside.shown):
+                _pour(spool, target)
 
-        with _told("copy", inside.shown), _found(inside) as spot:
-            _refuse_special(inside, spot)
-            fd = spot.pin()
-            try:
-                without = _left_out(inside, spot)
-                name = inside.base if spot.name else ""
-                tars.pack(fd, name, target, without)
-            finally:
-                os.close(fd)
+
+def _pack(inside: Side, stream: IO[bytes]) -> None:
+    from longshore.engine import tars
+
+    with _found(inside) as spot:
+        _refuse_special(inside, spot)
+        fd = spot.pin()
+        try:
+            tars.pack(fd, inside.base if spot.name else "", stream, _left_out(inside, spot))
+        finally:
+            os.close(fd)
+
+
+def _spool(machinery: Machinery) -> IO[bytes]:
+    """Make a file without a name, for an archive on its way."""
+    import tempfile
+
+    # beside the containers: /tmp may be memory
+    return tempfile.TemporaryFile(dir=machinery.settings.root)
+
+
+def _pour(source: IO[bytes], target: IO[bytes]) -> None:
+    """Copy all that is left of a stream."""
+    while data := source.read(1 << 20):
+        target.write(data)
 
 
 def copy_between(

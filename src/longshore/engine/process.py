@@ -148,8 +148,8 @@ class Process(Generic[AnyStr]):
 
         ``timeout`` is in seconds; OperationTimeout changes nothing. ProgramNotFound,
         ProgramNotExecutable and RuntimeFailed when it could not be run, WrongState when the
-        container had ended by then. Output that nobody reads can keep it from ending; and runc,
-        which copies the streams, also what it has left running and still holds them.
+        container had ended by then. Output that nobody reads can keep it from ending. What it has
+        left running is not waited for, and the streams give what that still prints.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         # poll(2) without an end is a deadline far away
@@ -180,18 +180,27 @@ class Process(Generic[AnyStr]):
         for. After OperationTimeout it can be called again, without input, and nothing is lost.
         Errors are those of `wait`.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        capture = self._capturing(input)
+        if not capture.run(deadline):
+            raise self._timed_out(timeout)
+        return self._captured(capture)
+
+    def _capturing(self, input: AnyStr | None) -> Capture:  # noqa: A002
+        """Return what `communicate` reads with, which is made once."""
         if self._capture is None:
             self._capture = self._begin_capture(input)
         elif input is not None:
             raise InvalidArgument("communicate: the input was given before")
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._capture.run(deadline):
-            raise self._timed_out(timeout)
+        return self._capture
+
+    def _captured(self, capture: Capture) -> tuple[AnyStr | None, AnyStr | None]:
+        """Return what `communicate` has read; the process has ended."""
         self._close_streams()
         self._over()
         return (
-            self._decoded(self._capture.stdout.data) if self.stdout is not None else None,
-            self._decoded(self._capture.stderr.data) if self.stderr is not None else None,
+            self._decoded(capture.stdout.data) if self.stdout is not None else None,
+            self._decoded(capture.stderr.data) if self.stderr is not None else None,
         )
 
     def copy_to(self, stdout: int, stderr: int) -> ExitInfo:

@@ -38,8 +38,9 @@ def begin(
     stderr: bool | int | str,
     text: tuple[str, str] | None,
     bufsize: int,
+    awaited: bool = False,
 ) -> Process[Any]:
-    """Start a session and return its handle; see `Container.popen`."""
+    """Start a session and return its handle; see `Container.popen`, and `sessionstart.start`."""
     from longshore.engine import sessionstart
 
     for name, value in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
@@ -48,7 +49,7 @@ def begin(
                 f"{name}: {value!r} cannot be that of a session, which other processes can find",
                 hint="True or False; a session's output can be read from its log at any time",
             )
-    session_id = sessionstart.start(machinery, container_id, config)
+    session_id = sessionstart.start(machinery, container_id, config, awaited=awaited)
     return SessionProcess(
         Session(machinery, container_id, session_id),
         stdout=bool(stdout),

@@ -1,10 +1,10 @@
 """Exec sessions: second processes under a conmon of their own, which any process can find again.
 
 What a session is, is computed from facts as for a container: its exit file, the identities of its
-process and of its conmon, the boot id. conmon runs no exit command for it. Its exit file lies
-beside the record, so the code and the time are durable at once; the rest (usage, reason, the
-cgroup, the files of the run) is done by whoever looks next, and by the container's end at the
-latest. A start that was cut short never was: nobody had been told of it.
+process and of its conmon, the boot id. Its exit file lies beside the record, so the code and the
+time are durable at once; the rest (usage, reason, the cgroup, the files of the run) is done by
+whoever looks next, by conmon's exit command (`engine.sessionexit`), and by the container's end at
+the latest. A start that was cut short never was: nobody had been told of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from longshore.engine import events
 from longshore.engine.monitors import end_monitor
 from longshore.engine.observe import Sight, find_conmon, parse_exit_file
 from longshore.engine.reasons import decide, start_failed
-from longshore.engine.trees import Tree, inside
+from longshore.engine.trees import Tree, container_ooms, inside
 from longshore.errors import (
     Busy,
     LongshoreError,
@@ -283,15 +283,6 @@ def _exit_info(
     )
 
 
-def container_ooms(machinery: Machinery, cgroup: str) -> int | None:
-    """Return how many the kernel has killed in a container, where its sessions have no count.
-
-    On version 2 there are no controllers below a cgroup with processes.
-    """
-    layout = machinery.cgroup_layout
-    return None if layout.version == 1 else Cgroup(layout, cgroup).oom_kills()
-
-
 def _refused(
     machinery: Machinery, container_id: str, record: SessionRecord, code: int
 ) -> LongshoreError | None:
@@ -424,6 +415,7 @@ def end_all(machinery: Machinery, container_id: str) -> None:
             if record.exit is None:
                 end_conmon(machinery, container_id, session_id)
                 settle(machinery, container_id, session_id)
+            end_monitor(machinery, record.monitor)  # it may still wait for its exit command
         except (LongshoreError, OSError):  # damaged, or held by a process that hangs
             end_conmon(machinery, container_id, session_id)
         remove_tree(machinery.paths(container_id).session(session_id).run)

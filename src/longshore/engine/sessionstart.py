@@ -15,10 +15,10 @@ import threading
 import time
 
 from longshore import _log
-from longshore.engine import events, observe, sessions
+from longshore.engine import events, observe, sessionexit, sessions
 from longshore.engine.execution import describe
 from longshore.engine.names import new_id
-from longshore.engine.trees import end_orphans
+from longshore.engine.trees import container_ooms, end_orphans
 from longshore.errors import (
     HostUnsupported,
     InvalidArgument,
@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from longshore.store import Record
 
 
-def start(machinery: Machinery, container_id: str, config: ExecConfig) -> str:
+def start(
+    machinery: Machinery, container_id: str, config: ExecConfig, *, awaited: bool = False
+) -> str:
     """Start a session and return its id; its program has begun then. RUNNING → RUNNING.
 
+    ``awaited``: its starter waits for its end, whatever happens, and kills it if it cannot.
     WrongState when the container does not run (at once, and also when it ends meanwhile);
     ProgramNotFound and ProgramNotExecutable when the runtime says so. Nothing is left of a start
     that fails.
@@ -66,10 +69,10 @@ def start(machinery: Machinery, container_id: str, config: ExecConfig) -> str:
         cgroup=sessions.cgroup_path(run.container_cgroup, session_id),
         created_ns=time.time_ns(),
         actor=identify(os.getpid()),
-        oom_before=sessions.container_ooms(machinery, run.container_cgroup),
+        oom_before=container_ooms(machinery, run.container_cgroup),
     )
     try:
-        _start(machinery, record, session, sight.init.pid)
+        _start(machinery, record, session, sight.init.pid, awaited=awaited)
     except BaseException as error:
         shown = _taken_back(machinery, record, session, error)
         if shown is error:
@@ -98,7 +101,9 @@ def _check_terminal(machinery: Machinery, record: Record, config: ExecConfig) ->
     )
 
 
-def _start(machinery: Machinery, record: Record, session: SessionRecord, init: int) -> None:
+def _start(
+    machinery: Machinery, record: Record, session: SessionRecord, init: int, *, awaited: bool
+) -> None:
     """Take every step of a start, in an order in which each can be the last."""
     runtime = machinery.runtime_of(record)
     assert runtime is not None  # it runs
@@ -133,6 +138,7 @@ def _start(machinery: Machinery, record: Record, session: SessionRecord, init: i
         exit_dir=paths.home,
         terminal=config.tty,
         stdin=config.stdin,
+        exit_command=() if awaited else sessionexit.command(machinery, record, session.id),
         log_level="debug" if _log.is_debugging() else "warning",
     )
     before = time.time_ns()

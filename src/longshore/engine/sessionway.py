@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from longshore.engine.machinery import Machinery
     from longshore.errors import LongshoreError
-    from longshore.linux.steps import Sleep
+    from longshore.linux.steps import Sleep, Steps
     from longshore.models import ExitInfo
     from longshore.store.sessions import SessionRecord
 
@@ -70,6 +70,10 @@ class Session:
 
     # the way of a `Process`
 
+    def exit_steps(self) -> Steps[ExitInfo]:
+        """Wait for its end in steps. NoSuchExec."""
+        return sessions.exit_steps(self._machinery, self._container, self.id)
+
     def fileno(self) -> int:
         if self._end < 0:
             record = self.peek()
@@ -93,7 +97,7 @@ class Session:
 
     def exit(self) -> ExitInfo:
         if self._info is None:
-            self._over(run(sessions.exit_steps(self._machinery, self._container, self.id)))
+            self._over(run(self.exit_steps()))
         assert self._info is not None
         return self._info
 

@@ -8,7 +8,7 @@ import time
 from longshore._value import Value
 from longshore.engine import events, finishing
 from longshore.engine.observe import look
-from longshore.engine.waiting import await_exit, checked_seconds
+from longshore.engine.waiting import await_exit, checked_seconds, exit_steps
 from longshore.errors import (
     CommandFailed,
     HostUnsupported,
@@ -29,10 +29,13 @@ from longshore.linux.processes import (
     signal_masks,
 )
 from longshore.linux.procs import poll_until
+from longshore.linux.steps import Sleep
+from longshore.linux.steps import run as all_steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore.engine.machinery import Machinery
+    from longshore.linux.steps import Steps
     from longshore.models import ExitInfo
     from longshore.store import Record
 
@@ -113,7 +116,7 @@ def _refuse_ended(machinery: Machinery, record: Record, op: Op, error: RuntimeFa
         raise wrong from error
 
 
-def stop(
+def stop_steps(
     machinery: Machinery,
     container_id: str,
     policy: StopPolicy | None = None,
@@ -121,11 +124,12 @@ def stop(
     signal: int | None = None,
     timeout: float | None = None,
     fast: bool = True,
-) -> ExitInfo | None:
+) -> Steps[ExitInfo | None]:
     """Stop a container and return how it ended. What does not run is fine (None: it never ran).
 
     ``signal`` and ``timeout`` (seconds) default to the container's own. Nothing is locked while it
-    has its grace. LongshoreError when the kernel does not finish it (S17).
+    has its grace. LongshoreError when the kernel does not finish it (S17). A step may take the
+    container's lock and run the runtime; left at one, the stop is half done.
     """
     if timeout is not None:
         timeout = checked_seconds(timeout)
@@ -167,33 +171,33 @@ def stop(
         _signal(machinery, record, sent, everyone=not gently)
     if gently:
         grace = policy.grace
-        if fast and grace > _EXEC and not _gone(run.init, _EXEC):
+        if fast and grace > _EXEC and not (yield from _gone_steps(run.init, _EXEC)):
             # What got the signal may have been the runtime's own init, a moment before it became
             # the container's program; if that cannot receive it, nobody will.
             changed = _program(run.init) != program
             lost = changed and _cannot_receive(run.init, policy.signal)
             grace = 0.0 if lost else grace - _EXEC
             note = why if lost else ""
-        if _gone(run.init, grace):
-            return await_exit(machinery, container_id, of_run=run.number)
+        if (yield from _gone_steps(run.init, grace)):
+            return (yield from exit_steps(machinery, container_id, of_run=run.number))
         with finishing.settled(machinery, container_id, "stop") as held:
             now = held.record
             if now.run is None or now.run.number != run.number or now.status is Status.STOPPED:
                 return now.exits[-1] if now.exits else None
             held.save(now.replace(run=now.run.replace(intent="escalate", note=note)))
             _signal(machinery, record, _SIGKILL, everyone=True)
-    _await_death(machinery, record)
-    return await_exit(machinery, container_id, of_run=run.number)
+    yield from _death_steps(machinery, record)
+    return (yield from exit_steps(machinery, container_id, of_run=run.number))
 
 
-def _await_death(machinery: Machinery, record: Record) -> None:
+def _death_steps(machinery: Machinery, record: Record) -> Steps[None]:
     """Wait until a container's init, to which SIGKILL was sent, is gone."""
     run = record.run
     assert run is not None
     timeout = machinery.settings.kill_timeout
     # A pause that comes between freezes it with the signal pending (cgroup v1): thaw it again.
     patience = 0.1
-    while not _gone(run.init, min(patience, timeout)):
+    while not (yield from _gone_steps(run.init, min(patience, timeout))):
         Cgroup(machinery.cgroup_layout, run.container_cgroup).thaw()
         # runc 1.1 looks for those to kill in the hierarchy of devices, out of which systemd can
         # have moved them (version 1, measured)
@@ -201,7 +205,7 @@ def _await_death(machinery: Machinery, record: Record) -> None:
         if patience >= timeout:
             break
         patience *= 2
-    if not _gone(run.init, 0):
+    if is_alive(run.init):
         raise LongshoreError(
             f"container {record.name} has not ended {timeout:g} s after SIGKILL",
             hint="a process in uninterruptible sleep (state D) can do this; try again later",
@@ -218,7 +222,7 @@ def time_out(machinery: Machinery, container_id: str) -> ExitInfo:
             held.save(record.replace(run=run.replace(intent="timeout", intent_signal=_SIGKILL)))
             _signal(machinery, record, _SIGKILL, everyone=True)
     if alive:
-        _await_death(machinery, record)
+        all_steps(_death_steps(machinery, record))
     number = None if run is None else run.number
     return await_exit(machinery, container_id, of_run=number)
 
@@ -237,7 +241,7 @@ def remove_live(machinery: Machinery, container_id: str) -> None:
             _signal(machinery, record, _SIGKILL, everyone=True)
         except CommandFailed:
             return  # its runtime is missing or broken: `finishing.remove` does without it
-    _await_death(machinery, record)
+    all_steps(_death_steps(machinery, record))
 
 
 def _signal(machinery: Machinery, record: Record, number: int, *, everyone: bool = False) -> None:
@@ -269,12 +273,18 @@ def _thaw(machinery: Machinery, record: Record) -> None:
         Cgroup(machinery.cgroup_layout, record.run.container_cgroup).thaw()
 
 
-def _gone(init: ProcessId | None, seconds: float) -> bool:
+def _gone_steps(init: ProcessId | None, seconds: float) -> Steps[bool]:
+    """Wait until a process has ended (True), or its time is over."""
     fd = open_pidfd(init)
     if fd is None:
         return True
+    deadline = time.monotonic() + seconds
     try:
-        return bool(poll_until([fd], time.monotonic() + seconds))
+        while not poll_until([fd], 0.0):
+            if time.monotonic() >= deadline:
+                return False
+            yield Sleep(fds=(fd,), deadline=deadline)
+        return True
     finally:
         os.close(fd)
 

@@ -11,42 +11,35 @@ from longshore.models import RunResult
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from longshore.engine.machinery import Machinery
-    from longshore.options.execs import ExecOptions
+    from longshore.engine.execs import Job
 
 
 class TerminalExec:
     """One such command: `run` to its end, or `interrupt` it from another thread."""
 
-    __slots__ = ("_data", "_limit", "_process", "_timeout")
+    __slots__ = ("_job", "_process")
 
-    def __init__(
-        self,
-        machinery: Machinery,
-        container_id: str,
-        command: Sequence[str],
-        options: ExecOptions,
-        *,
-        data: bytes | None,
-        timeout: float | None,
-        max_output: int | None,
-    ) -> None:
+    def __init__(self, job: Job) -> None:
         """Begin it. What is wrong is said before anything is there."""
-        self._limit, self._timeout = execs.checked(data, timeout, max_output)
-        self._data = None if data is None else bytes(data)
+        self._job = job
         self._process = execs.begin(
-            machinery, container_id, command, options, stdin=data is not None, stderr=False
+            job.machinery,
+            job.container_id,
+            job.command,
+            job.options,
+            stdin=job.data is not None,
+            stderr=False,
+            awaited=True,
         )
 
     def run(self, *, check: bool) -> RunResult:
         """Wait for its end, and return what came of it; an exception of any kind kills it."""
         process = self._process
+        data = None if self._job.data is None else bytes(self._job.data)
         try:
             with process:
                 try:
-                    said, _ = process.communicate(self._data, self._timeout)
+                    said, _ = process.communicate(data, self._job.timeout)
                 except OperationTimeout:
                     process._way.kill("timeout")
                     said, _ = process.communicate()
@@ -54,7 +47,7 @@ class TerminalExec:
             process.kill()
             raise
         assert process.exit is not None and said is not None
-        kept = said if self._limit is None else said[: self._limit]
+        kept = said[: self._job.max_output]
         result = RunResult(
             stdout=kept, stderr=b"", exit=process.exit, stdout_dropped=len(said) - len(kept)
         )

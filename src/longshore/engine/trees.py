@@ -115,7 +115,7 @@ class Tree:
             self.inside.end(patience)
         elif self.confined:
             self._thaw()
-            self.cgroup.end(patience)
+            self.cgroup.end(patience, at_once=True)
         else:
             from longshore.engine.marked import end_marked
 
@@ -218,6 +218,15 @@ def inside(machinery: Machinery, record: Record, pid_file: str) -> Inside | None
     from longshore.engine.sandboxed import Inside
 
     return Inside(runtime, record.id, pid_file)
+
+
+def container_ooms(machinery: Machinery, cgroup: str) -> int | None:
+    """Return how many the kernel has killed in a container, where its execs have no count.
+
+    On version 2 there are no controllers below a cgroup with processes.
+    """
+    layout = machinery.cgroup_layout
+    return None if layout.version == 1 else Cgroup(layout, cgroup).oom_kills()
 
 
 def end_orphans(machinery: Machinery, record: Record) -> None:

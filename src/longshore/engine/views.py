@@ -38,13 +38,17 @@ _LIVE = (Status.INITIALIZED, Status.RUNNING, Status.PAUSED)
 
 
 class View:
-    """The root of a container, and its record as it was when it was opened."""
+    """The root of a container, and its record as it was when it was opened.
 
-    __slots__ = ("record", "root")
+    ``locked``: the container does not run, and nobody can start it now.
+    """
 
-    def __init__(self, root: Rooted, record: Record) -> None:
+    __slots__ = ("locked", "record", "root")
+
+    def __init__(self, root: Rooted, record: Record, *, locked: bool) -> None:
         self.root = root
         self.record = record
+        self.locked = locked
 
     @property
     def name(self) -> str:
@@ -77,7 +81,8 @@ def opened(
 ) -> Generator[View]:
     """Open a container's file system. Its status stays as it is, but STOPPED → EXITED.
 
-    One that does not run is locked meanwhile. ``paths`` are those that are asked for: the places
+    One that does not run is locked meanwhile: nothing that others can draw out is to be done then.
+    ``paths`` are those that are asked for: the places
     of volumes that they are below are made if they are missing, as a start would.
     """
     while True:
@@ -92,14 +97,14 @@ def opened(
         root = _of_process(init)
         if root is not None:
             with root:
-                yield View(root, record)
+                yield View(root, record, locked=False)
             return
         with finishing.settled(machinery, container_id, purpose) as held:
             if held.record.status is Status.STOPPED:
                 finishing.cleanup(machinery, held)
             if held.record.status not in _LIVE:  # else it was started meanwhile
                 with _at_rest(machinery, held, paths) as root:
-                    yield View(root, held.record)
+                    yield View(root, held.record, locked=True)
                 return
 
 

@@ -218,14 +218,24 @@ class Cgroup:
         # On a hybrid host the runtime may not have put the container into the v2 hierarchy.
         return self.layout.mode == "v2"
 
-    def end(self, patience: float) -> None:
+    def end(self, patience: float, *, at_once: bool = False) -> None:
         """Kill every process in it and below it, and wait until they are gone; thaws it.
 
-        LongshoreError when the kernel has not ended them within ``patience`` seconds.
+        ``at_once``: it is frozen before, so that none sees another's end, and goes on to an end of
+        its own. LongshoreError when the kernel has not ended them within ``patience`` seconds.
         """
+        try:
+            self._end(patience, at_once=at_once)
+        finally:
+            if at_once:
+                self.thaw()
+
+    def _end(self, patience: float, *, at_once: bool) -> None:
         deadline = time.monotonic() + patience
         dead: set[int] = set()
         while (pids := self.processes()) and pids != dead:
+            if at_once:
+                self._freeze()
             pidfds: list[int] = []
             try:
                 for pid in pids:
@@ -235,10 +245,10 @@ class Cgroup:
                 if time.monotonic() >= deadline:  # they fork faster than they can be looked at
                     self._not_ended(patience, pids)
                 if not self.kill():
-                    self.thaw()
                     for fd in pidfds:
                         with contextlib.suppress(ProcessLookupError):
                             signal.pidfd_send_signal(fd, signal.SIGKILL)
+                    self.thaw()
                 for fd in pidfds:
                     if not poll_until([fd], deadline):
                         self._not_ended(patience, pids)
@@ -266,6 +276,15 @@ class Cgroup:
             return None
         text = read_control(self._in(unified), "cgroup.freeze").strip()
         return None if not text else text == "1"
+
+    def _freeze(self) -> None:
+        """Keep its processes from going on. Not waited for: none comes back from the kernel now."""
+        freezer, unified = self.layout.v1("freezer"), self.layout.unified
+        with contextlib.suppress(OSError):
+            if freezer is not None:
+                _write(self._in(freezer), "freezer.state", "FROZEN")
+            elif unified is not None:
+                _write(self._in(unified), "cgroup.freeze", "1")
 
     def thaw(self) -> None:
         """Let its processes go on, those below it too; not frozen, or not there, is fine."""

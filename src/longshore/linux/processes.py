@@ -67,10 +67,13 @@ def is_ending(process: ProcessId | None) -> bool:
     return fields is None or bool(int(fields[6]) & _PF_EXITING)
 
 
-def parent_of(pid: int) -> int:
-    """Return the pid of a process's parent; 0 when it has ended."""
+def parent_of(pid: int, *, ending: bool = False) -> int:
+    """Return the pid of a process's parent; 0 when it has ended.
+
+    ``ending``: also of one whose first thread has ended, while others of it still go.
+    """
     fields = _stat_fields(pid)
-    return 0 if fields is None or fields[0] in b"ZX" else int(fields[1])
+    return 0 if fields is None or (fields[0] in b"ZX" and not ending) else int(fields[1])
 
 
 def open_pidfd(process: ProcessId | None) -> int | None:

@@ -38,10 +38,12 @@ class SessionLaunch(Value):
     exit_dir: str
     terminal: bool = False
     stdin: bool = False
+    exit_command: tuple[str, ...] = ()
     log_level: str = "warning"
 
     def argv(self, conmon: str) -> list[str]:
         """Return conmon's command line. Value and option are one word where a value is free."""
+        command, *command_args = self.exit_command or ("",)
         return [
             conmon,
             *("--api-version", "1"),
@@ -60,6 +62,8 @@ class SessionLaunch(Value):
             "--no-sync-log",
             *("--log-level", self.log_level),
             *(["--syslog"] if self.log_level == "debug" else []),
+            *([f"--exit-command={command}"] if command else []),
+            *(f"--exit-command-arg={arg}" for arg in command_args),
             "--exec",
             *("--exec-process-spec", self.process),
             *(f"--runtime-opt={arg}" for arg in self.exec_args),

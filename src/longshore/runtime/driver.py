@@ -160,17 +160,20 @@ class Runtime:
         cgroup: str = "",
         preserve_fds: int = 0,
         inner_pid_file: str = "",
+        detach: bool = False,
     ) -> tuple[str, ...]:
         """Run the process that a file describes (runtime-spec, "process") in a container.
 
         ``cgroup`` is one below the container's own that exists already: crun 1.8 and runc 1.1 have
         it, on cgroup v1 too; see `confines`. ``inner_pid_file`` is for one that `sandboxes`: it
-        writes the pid there that its own kernel has given.
+        writes the pid there that its own kernel has given. ``detach``: it ends when the process has
+        begun, and has given it its own streams.
         """
         return (
             "exec",
             f"--process={process}",
             f"--pid-file={pid_file}",
+            *(["--detach"] if detach else []),
             *self.monitored_args(
                 cgroup=cgroup, preserve_fds=preserve_fds, inner_pid_file=inner_pid_file
             ),
@@ -192,6 +195,16 @@ class Runtime:
         from longshore.runtime.features import takes_flag
 
         return takes_flag(self.path, "exec", "--cgroup", cache_dir=self.cache)
+
+    def copies_streams(self) -> bool:
+        """Whether it stays between the streams of an exec and its caller, unless it detaches.
+
+        It then ends only when nobody holds the streams any more. No flag says so: runc does it, and
+        has a flag that no other runtime has. Asks the binary when it is new.
+        """
+        from longshore.runtime.features import takes_flag
+
+        return takes_flag(self.path, "exec", "--ignore-paused", cache_dir=self.cache)
 
     def exec_has_terminal(self) -> bool:
         """Whether conmon can have a terminal from an exec; it asks for one with --tty."""
