@@ -280,6 +280,7 @@ def test_an_exec_gets_none_of_it(
     engine.get("box").remove(force=True)
 
 
+@pytest.mark.root
 def test_what_the_runtimes_would_do(
     runtime: str, busybox_rootfs: Path, short_tmp: Path, manager: Manager
 ) -> None:

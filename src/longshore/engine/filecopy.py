@@ -276,8 +276,8 @@ def _within(machinery: Machinery, function: str, *args: Any, **options: Any) -> 
             stream = one
             given[n] = Piped(writes=function == "copy_out")
         elif n == host:
-            given[n] = _from_here(os.fspath(one))
-        elif isinstance(one, os.PathLike):
+            given[n] = _from_here(_text(one))
+        elif hasattr(one, "__fspath__"):
             given[n] = _text(one)
     return call(machinery, "engine.filecopy", function, *given, stream=stream, **options)
 

@@ -89,7 +89,7 @@ def share_shm(machinery: Machinery, record: Record) -> None:
         if len({_space(init) for init in inits}) > 1:
             raise _changed(other)
         theirs, ours = fds
-        share(machinery.python, theirs, ours, _SHM)
+        share((*machinery.entering(), machinery.python), theirs, ours, _SHM)
     except OSError as err:
         raise LongshoreError(
             f"cannot share {_SHM} of container {other.name}: {err.strerror}",

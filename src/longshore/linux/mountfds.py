@@ -13,22 +13,27 @@ import os
 from longshore.errors import HostUnsupported
 from longshore.linux.procs import run
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _PROGRAM = f"{os.path.dirname(os.path.abspath(__file__))}/sharemount.py"
 _PATIENCE = 60.0  # seconds, for 20 ms of work
 
 
-def share(python: str, source: int, target: int, path: str) -> None:
+def share(python: Sequence[str], source: int, target: int, path: str) -> None:
     """Mount what one mount namespace has on ``path`` on the same path of another, in its place.
 
     ``source`` and ``target`` are descriptors of mount namespaces (/proc/PID/ns/mnt). No link is
     followed in either, and what is shared is nosuid, nodev and noexec there, whatever its owner has
-    made of it. A program of its own does it (`sharemount` says why), run by ``python``; 20 ms.
+    made of it. A program of its own does it (`sharemount` says why), run by ``python``, which are
+    the words that lead to one with the right to do so; 20 ms.
 
     OSError: ENOTDIR or ELOOP for what is no directory, EINVAL where no file system is mounted.
     Raises `HostUnsupported` before Linux 5.12.
     """
     done = run(
-        [python, "-I", "-S", _PROGRAM, str(source), str(target), path],
+        [*python, "-I", "-S", _PROGRAM, str(source), str(target), path],
         pass_fds=(source, target),
         timeout=_PATIENCE,
     )
