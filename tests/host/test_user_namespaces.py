@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from hostkit import Cli, needs
 from hostlife import SLEEP, make, printed, started
 from longshore import Container, Engine
-from longshore.errors import HostUnsupported, InvalidArgument
+from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
 
 FIRST, COUNT = 300_000, 65_536
 MAP = f"0:{FIRST}:{COUNT}"
@@ -106,6 +108,36 @@ def test_files_in_and_out(engine: Engine, busybox_rootfs: Path) -> None:
             box.stop(0)
     box.start()
     assert box.exec(["stat", "-c", "%u:%g", "/file"]).text == "0:0\n"
+    box.remove(force=True)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_owners_of_archives_are_the_containers(
+    engine: Engine, busybox_rootfs: Path, tmp_path: Path, running: bool
+) -> None:
+    box = make(engine, busybox_rootfs, SLEEP, uidmap=[MAP], overlay=True)
+    if running:
+        box.start()
+    given = io.BytesIO()
+    with tarfile.open(fileobj=given, mode="w") as tar:
+        member = tarfile.TarInfo("theirs")
+        member.uid, member.gid = 7, 8
+        tar.addfile(member)
+    box.copy_in(io.BytesIO(given.getvalue()), "/tmp", keep_owner=True)
+    back = io.BytesIO()
+    box.copy_out("/tmp/theirs", back)
+    with tarfile.open(fileobj=io.BytesIO(back.getvalue())) as tar:
+        (member,) = tar.getmembers()
+        assert (member.uid, member.gid) == (7, 8)
+    box.copy_out("/tmp/theirs", tmp_path / "out", keep_owner=True)
+    info = (tmp_path / "out").stat()
+    assert (info.st_uid, info.st_gid) == (7, 8)
+    member.uid = COUNT  # one more than there are
+    given = io.BytesIO()
+    with tarfile.open(fileobj=given, mode="w") as tar:
+        tar.addfile(member)
+    with pytest.raises(LongshoreError, match=f"has no id {COUNT}"):
+        box.copy_in(io.BytesIO(given.getvalue()), "/tmp", keep_owner=True, overwrite=True)
     box.remove(force=True)
 
 

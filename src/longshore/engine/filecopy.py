@@ -73,8 +73,9 @@ def copy_in(
             with opened(machinery, container_id, "copy into", [path]) as view:
                 inside = Side(view.root, path, view)
                 copier = Copier(
-                    owner=None if keep_owner else view.owner(), privileges=True, overwrite=overwrite
-                )
+                    owner=None if keep_owner else view.owner(), privileges=True,
+                    overwrite=overwrite, owners=view.outside,
+                )  # fmt: skip
                 if isinstance(source, str | os.PathLike):
                     _copy(Side(Tree(), _text(source)), inside, copier)
                     return
@@ -120,27 +121,30 @@ def copy_out(
             if isinstance(target, str | os.PathLike):
                 owner = None if keep_owner else (os.geteuid(), os.getegid())
                 # Not a program with the rights of root that a container has made.
-                copier = Copier(owner=owner, privileges=keep_owner, overwrite=overwrite)
+                copier = Copier(
+                    owner=owner, privileges=keep_owner, overwrite=overwrite, owners=view.inside
+                )
                 _copy(inside, Side(Tree(), _text(target)), copier)
                 return
             with _told("copy", inside.shown):
                 # who reads the archive may take his time
                 spool = stack.enter_context(_spool(machinery)) if view.locked else None
-                _pack(inside, spool or target)
+                _pack(view, inside, spool or target)
         if spool is not None:
             spool.seek(0)
             with _told("copy", inside.shown):
                 _pour(spool, target)
 
 
-def _pack(inside: Side, stream: IO[bytes]) -> None:
+def _pack(view: View, inside: Side, stream: IO[bytes]) -> None:
     from longshore.engine import tars
 
     with _found(inside) as spot:
         _refuse_special(inside, spot)
         fd = spot.pin()
         try:
-            tars.pack(fd, inside.base if spot.name else "", stream, _left_out(inside, spot))
+            name = inside.base if spot.name else ""
+            tars.pack(fd, name, stream, _left_out(inside, spot), owners=view.inside)
         finally:
             os.close(fd)
 
@@ -189,7 +193,10 @@ def copy_between(
         }
         origin, goal = views[container_id], views[other[1]]
         owner = None if keep_owner else goal.owner()
-        copier = Copier(owner=owner, privileges=True, overwrite=overwrite)
+        copier = Copier(
+            owner=owner, privileges=True, overwrite=overwrite,
+            owners=lambda uid, gid: goal.outside(*origin.inside(uid, gid)),
+        )  # fmt: skip
         _copy(Side(origin.root, here, origin), Side(goal.root, there, goal), copier)
 
 

@@ -19,7 +19,7 @@ from longshore.linux.treecopy import MAX_DEPTH, extended_of, is_carried, made_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from typing import IO
 
     from longshore.linux.rooted import Rooted
@@ -30,19 +30,27 @@ _PAGE = 4096  # holes smaller than that are none
 _XATTR = "SCHILY.xattr."  # the pax record in which tar, bsdtar and the engines keep them
 
 
-def pack(fd: int, name: str, stream: IO[bytes], without: Collection[str] = ()) -> None:
+def pack(
+    fd: int,
+    name: str,
+    stream: IO[bytes],
+    without: Collection[str] = (),
+    *,
+    owners: Callable[[int, int], tuple[int, int]] = lambda uid, gid: (uid, gid),
+) -> None:
     """Write what an O_PATH descriptor refers to, and all below it, as an archive.
 
-    Owners are the container's numbers. ``name`` is that of the entry; "" is for the contents of a
-    directory. ``without`` are names in it that are left out.
+    Owners are what ``owners`` makes of those of the files. ``name`` is that of the entry; "" is for
+    the contents of a directory. ``without`` are names in it that are left out.
     """
     with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-        _Packer(tar).add(fd, name, without)
+        _Packer(tar, owners).add(fd, name, without)
 
 
 class _Packer:
-    def __init__(self, tar: tarfile.TarFile) -> None:
+    def __init__(self, tar: tarfile.TarFile, owners: Callable[[int, int], tuple[int, int]]) -> None:
         self._tar = tar
+        self._owners = owners
         self._names: dict[tuple[int, int], str] = {}
         self._depth = 0
 
@@ -50,7 +58,7 @@ class _Packer:
         info = os.fstat(fd)
         entry = tarfile.TarInfo(name or ".")
         entry.mode = stat.S_IMODE(info.st_mode)
-        entry.uid, entry.gid = info.st_uid, info.st_gid
+        entry.uid, entry.gid = self._owners(info.st_uid, info.st_gid)
         entry.mtime = info.st_mtime_ns / 1e9
         kind = stat.S_IFMT(info.st_mode)
         if kind == stat.S_IFDIR:

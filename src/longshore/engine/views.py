@@ -8,6 +8,7 @@ else, and the kernel takes all of it away with the last descriptor, whatever hap
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 import stat
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _CLONE_NEWNS = 0x20000
 _RDONLY, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 32, 4096, 16384, 1 << 18  # sys/mount.h
+_NOBODY = 65534  # as the kernel shows what is not mapped (user_namespaces(7))
 _LIVE = (Status.INITIALIZED, Status.RUNNING, Status.PAUSED)
 
 
@@ -61,18 +63,31 @@ class View:
 
         who = self.record.config.user if user is None else user
         found = resolve_user(f"/proc/self/fd/{self.root.fd}", who)
-        return self._outside(found.uid, found.gid)
+        return self.outside(found.uid, found.gid)
 
-    def _outside(self, uid: int, gid: int) -> tuple[int, int]:
-        """Return what ids of the container are for its files; nobody's stay as they are."""
+    def outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return what ids of the container are to us. OSError for one that it has not."""
         config = self.record.config
         if not config.mapped_uids:
             return uid, gid
         from longshore.linux import userns
 
         uids, gids = userns.parse(config.mapped_uids), userns.parse(config.mapped_gids)
-        mine, ours = userns.outside(uids, uid), userns.outside(gids, gid)
-        return uid if mine is None else mine, gid if ours is None else ours
+        ours = userns.outside(uids, uid), userns.outside(gids, gid)
+        if ours[0] is None or ours[1] is None:
+            raise OSError(errno.EINVAL, f"the container has no id {uid}:{gid}")
+        return ours[0], ours[1]
+
+    def inside(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return what ids of ours are in the container: nobody's, if it has not got them."""
+        config = self.record.config
+        if not config.mapped_uids:
+            return uid, gid
+        from longshore.linux import userns
+
+        uids, gids = userns.parse(config.mapped_uids), userns.parse(config.mapped_gids)
+        mine = userns.inside(uids, uid), userns.inside(gids, gid)
+        return _NOBODY if mine[0] is None else mine[0], _NOBODY if mine[1] is None else mine[1]
 
 
 @contextlib.contextmanager

@@ -35,16 +35,22 @@ NOTHING: Mapping[str, bytes] = {}
 class Copier:
     """One copy and its rules. Not for several threads; close it by leaving its context.
 
-    ``owner`` is the uid and gid of what is made, None those of the source. Without ``privileges``
-    setuid, setgid and file capabilities are dropped. ``overwrite`` lets a directory replace a file
-    and the reverse, which is an error otherwise. ``without`` are names that are left out at the
-    top. ``trail`` says after an error where it was.
+    ``owner`` is the uid and gid of what is made, None what ``owners`` makes of the source's.
+    Without ``privileges`` setuid, setgid and file capabilities are dropped. ``overwrite`` lets a
+    directory replace a file and the reverse, which is an error otherwise. ``without`` are names
+    that are left out at the top. ``trail`` says after an error where it was.
     """
 
     def __init__(
-        self, *, owner: tuple[int, int] | None, privileges: bool, overwrite: bool = False
+        self,
+        *,
+        owner: tuple[int, int] | None,
+        privileges: bool,
+        overwrite: bool = False,
+        owners: Callable[[int, int], tuple[int, int]] = lambda uid, gid: (uid, gid),
     ) -> None:
         self.owner = owner
+        self.owners = owners
         self.privileges = privileges
         self.overwrite = overwrite
         self.without: Collection[str] = ()
@@ -222,7 +228,7 @@ class Copier:
         self, fd: int, info: os.stat_result, extended: Mapping[str, bytes] = NOTHING
     ) -> None:
         """Give an open file or directory its owner, mode, extended attributes and times."""
-        os.fchown(fd, *(self.owner or (info.st_uid, info.st_gid)))
+        os.fchown(fd, *(self.owner or self.owners(info.st_uid, info.st_gid)))
         # after the owner, whose change clears setuid and capabilities
         os.fchmod(fd, stat.S_IMODE(info.st_mode) & (0o7777 if self.privileges else 0o1777))
         for name, value in extended.items():
@@ -232,7 +238,7 @@ class Copier:
         os.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))
 
     def _named(self, info: os.stat_result, target: int, new: str) -> None:
-        uid, gid = self.owner or (info.st_uid, info.st_gid)
+        uid, gid = self.owner or self.owners(info.st_uid, info.st_gid)
         os.chown(new, uid, gid, dir_fd=target, follow_symlinks=False)
         if stat.S_ISFIFO(info.st_mode):
             fd = pin(target, new)
