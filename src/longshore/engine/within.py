@@ -68,7 +68,7 @@ def call(
         process = spawn(
             [
                 *rootless.entering(), machinery.python, "-I", "-S", "-c", _START,
-                machinery.import_path(""), machinery.settings.root, machinery.settings.run_root,
+                machinery.import_path(machinery.cgroup_manager), machinery.settings.root, machinery.settings.run_root,
                 str(asked), str(answer),
             ],
             env={**clean_env(), **rootless.markers},
