@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
@@ -15,6 +16,7 @@ import pytest
 from hostkit import Cli, needs
 from hostlife import SLEEP, make, printed, started
 from longshore import Container, Engine
+from longshore.engine import roots
 from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
 
 FIRST, COUNT = 300_000, 65_536
@@ -62,7 +64,6 @@ def test_files_have_the_containers_ids(engine: Engine, busybox_rootfs: Path, ove
     else:  # and on disk they are what they are in the container
         info = new.stat()
         assert (info.st_uid, info.st_gid) == (0, 0)
-    assert not os.path.exists("/run/longshore-userns") or not os.listdir("/run/longshore-userns")
 
 
 def test_its_root_is_nobody_outside(engine: Engine, busybox_rootfs: Path) -> None:
@@ -88,6 +89,56 @@ def test_its_root_is_nobody_outside(engine: Engine, busybox_rootfs: Path) -> Non
     assert not root.parent.exists()
 
 
+def test_what_is_mounted_below_a_root_stays_there(
+    engine: Engine, busybox_rootfs: Path, short_tmp: Path
+) -> None:
+    """A root that is bound shares its mounts' fate with the original, unless that is cut off."""
+    top = short_tmp / "shared"
+    top.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(top)], check=True)
+    subprocess.run(["mount", "--make-shared", str(top)], check=True)
+    rootfs = top / "rootfs"
+    shutil.copytree(busybox_rootfs, rootfs, symlinks=True)
+    (rootfs / "data").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(rootfs / "data")], check=True)
+    try:
+        for options in ({"userns": "keep-id"}, {"uidmap": [MAP]}):
+            says(engine, rootfs, "true", **options)
+            assert os.path.ismount(rootfs / "data"), options
+    finally:
+        subprocess.run(["umount", str(rootfs / "data")], check=True)
+        subprocess.run(["umount", str(top)], check=True)
+
+
+@pytest.mark.parametrize("option", ["gidmap", "subgidname"])
+def test_a_map_of_groups_alone_stands_for_both(
+    engine: Engine, busybox_rootfs: Path, containers_ids: tuple[int, int], option: str
+) -> None:
+    given = [MAP] if option == "gidmap" else "containers"
+    found = says(engine, busybox_rootfs, "cat /proc/self/uid_map", overlay=True, **{option: given})
+    assert found[0].split()[1] in (str(FIRST), str(containers_ids[0]))
+
+
+def test_any_umask_will_do(
+    engine: Engine, busybox_rootfs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "/run/longshore-test-umask"
+    monkeypatch.setattr(roots, "_MAPPED", place)
+    before = os.umask(0o077)
+    try:
+        assert says(engine, busybox_rootfs, "id -u", uidmap=[MAP]) == ["0"]
+    finally:
+        os.umask(before)
+    os.rmdir(place)  # empty
+
+
+def test_one_that_never_ran_leaves_no_place(engine: Engine, busybox_rootfs: Path) -> None:
+    box = make(engine, busybox_rootfs, SLEEP, uidmap=[MAP], overlay=True)
+    box.write_file("/file", b"")
+    box.remove()
+    assert not os.path.exists(f"/run/longshore-userns/{box.id}")
+
+
 def test_a_second_start_finds_its_files(engine: Engine, busybox_rootfs: Path) -> None:
     script = "test -e /there && stat -c %u:%g /there; touch /there"
     box = make(engine, busybox_rootfs, script, uidmap=[MAP], overlay=True)
@@ -98,8 +149,9 @@ def test_a_second_start_finds_its_files(engine: Engine, busybox_rootfs: Path) ->
     box.remove()
 
 
-def test_files_in_and_out(engine: Engine, busybox_rootfs: Path) -> None:
-    box = started(engine, busybox_rootfs, SLEEP, uidmap=[MAP], overlay=True)
+@pytest.mark.parametrize("overlay", [True, False])
+def test_files_in_and_out(engine: Engine, busybox_rootfs: Path, overlay: bool) -> None:
+    box = started(engine, busybox_rootfs, SLEEP, uidmap=[MAP], overlay=overlay)
     for _ in ("running", "stopped"):
         box.write_file("/file", b"content")
         assert box.read_file("/file") == b"content"

@@ -234,16 +234,16 @@ def sweep(host: Host, known: Callable[[], Collection[str]]) -> None:
                 manager.stop(unit)
 
 
-def leave_starter(host: Host, pid: int) -> None:
+def leave_starter(host: Host, pid: int, what: str = "supervisor") -> None:
     """Move a process of Longshore's own, that is to outlive its starter, into a scope."""
     with host.manager() as manager:
         properties: list[Property] = [
-            ("Description", ("s", f"supervisor of {host.label}")),
+            ("Description", ("s", f"{what} of {host.label}")),
             _COLLECT,
             ("PIDs", ("au", [pid])),
             ("Slice", ("s", parent_slice("", user=host.user))),
         ]
-        _make(manager, (scope_name(f"{PREFIX}-supervisor", str(pid)), properties))
+        _make(manager, (scope_name(f"{PREFIX}-{what}", str(pid)), properties))
 
 
 def cgroup_of(layout: Layout, pid: int) -> str:

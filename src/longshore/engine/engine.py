@@ -158,7 +158,7 @@ class Engine:
 
             config = dependencies.resolved(machinery, config)
             keep = functools.partial(dependencies.create, machinery)
-        if config.userns not in ("", "host") or config.uidmap or config.subuidname:
+        if config.wants_user_namespace:
             from longshore.engine import idmaps
 
             config = idmaps.chosen(machinery, config)

@@ -12,7 +12,7 @@ import os
 import stat
 import time
 
-from longshore.engine.views import opened
+from longshore.engine.views import creating_as, opened
 from longshore.errors import InvalidArgument, LongshoreError, NoSuchPath
 from longshore.linux.files import write_all
 from longshore.linux.rooted import Rooted, Spot, Tree, reopen
@@ -70,12 +70,17 @@ def copy_in(
     with contextlib.ExitStack() as stack:
         waited_for = not isinstance(source, str | os.PathLike)  # who writes it may take his time
         while True:
-            with opened(machinery, container_id, "copy into", [path]) as view:
+            with (
+                opened(machinery, container_id, "copy into", [path]) as view,
+                creating_as(view.record.config),
+            ):
                 inside = Side(view.root, path, view)
                 copier = Copier(
                     owner=None if keep_owner else view.owner(), privileges=True,
                     overwrite=overwrite, owners=view.outside,
                 )  # fmt: skip
+                if isinstance(source, str | os.PathLike) and machinery.user is not None:
+                    copier.owners = _as_they_are
                 if isinstance(source, str | os.PathLike):
                     _copy(Side(Tree(), _text(source)), inside, copier)
                     return
@@ -122,8 +127,9 @@ def copy_out(
                 owner = None if keep_owner else (os.geteuid(), os.getegid())
                 # Not a program with the rights of root that a container has made.
                 copier = Copier(
-                    owner=owner, privileges=keep_owner, overwrite=overwrite, owners=view.inside
-                )
+                    owner=owner, privileges=keep_owner, overwrite=overwrite,
+                    owners=_as_they_are if machinery.user is not None else view.inside,
+                )  # fmt: skip
                 _copy(inside, Side(Tree(), _text(target)), copier)
                 return
             with _told("copy", inside.shown):
@@ -134,6 +140,11 @@ def copy_out(
             spool.seek(0)
             with _told("copy", inside.shown):
                 _pour(spool, target)
+
+
+def _as_they_are(uid: int, gid: int) -> tuple[int, int]:
+    """Of files of an ordinary user and of a container of its: all are ids of its namespace."""
+    return uid, gid
 
 
 def _pack(view: View, inside: Side, stream: IO[bytes]) -> None:
@@ -197,6 +208,7 @@ def copy_between(
             owner=owner, privileges=True, overwrite=overwrite,
             owners=lambda uid, gid: goal.outside(*origin.inside(uid, gid)),
         )  # fmt: skip
+        stack.enter_context(creating_as(goal.record.config))
         _copy(Side(origin.root, here, origin), Side(goal.root, there, goal), copier)
 
 
@@ -234,7 +246,10 @@ def write(
     if machinery.rootless is not None:
         _within(machinery, "write", container_id, name, content, mode=mode, user=user)
         return
-    with opened(machinery, container_id, "write to", [name]) as view:
+    with (
+        opened(machinery, container_id, "write to", [name]) as view,
+        creating_as(view.record.config),
+    ):
         side = Side(view.root, name, view)
         with _told("write", side.shown), side.tree.find(name) as spot:
             there = spot.info

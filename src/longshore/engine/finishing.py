@@ -15,7 +15,7 @@ from longshore.engine.monitors import end_calls, end_monitor
 from longshore.engine.observe import Sight, find_monitor, look, read_exit_file
 from longshore.engine.reasons import at_rest, exit_info
 from longshore.errors import (
-    CommandFailed,
+    LongshoreError,
     NoSuchContainer,
     OperationTimeout,
     RecordCorrupt,
@@ -27,7 +27,9 @@ from longshore.linux.files import read_file, remove_file, remove_tree
 from longshore.linux.processes import (
     is_alive,
     open_pidfd,
+    send,
 )
+from longshore.linux.procs import poll_until
 from longshore.linux.steps import appear_steps, run
 from longshore.models import ExitReason
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from longshore.engine.machinery import Machinery
+    from longshore.linux.processes import ProcessId
     from longshore.linux.steps import Steps
     from longshore.models import ExitInfo
     from longshore.options import ContainerConfig
@@ -314,13 +317,13 @@ def _deleting(runtime: Runtime, container_id: str) -> Callable[[], None]:
             if begun is not None:
                 begun()
                 return
-        except (CommandFailed, OSError):
+        except (LongshoreError, OSError):
             pass
         remove_tree(f"{runtime.state_dir}/{container_id}")
 
     try:
         begun = runtime.deleting(container_id)
-    except (CommandFailed, OSError):
+    except (LongshoreError, OSError):
         begun = None
     return finish
 
@@ -347,9 +350,23 @@ def demolish(machinery: Machinery, held: Locked) -> None:
         _delete(runtime, record.id)
         runtime.forget(record.id)
     end_tree(machinery, cgroup)
+    if not cgroup and run is not None:
+        _end_init(run.init, machinery.settings.kill_timeout)
     clear(machinery, record.id, record.config)
     placement.remove()
     placement.remove_monitors()
+
+
+def _end_init(init: ProcessId | None, patience: float) -> None:
+    """Kill the init of a container without a cgroup: all of its pid namespace ends with it."""
+    fd = open_pidfd(init)
+    if fd is None:
+        return
+    try:
+        send(init, 9)
+        poll_until([fd], time.monotonic() + patience)
+    finally:
+        os.close(fd)
 
 
 def after_exit(machinery: Machinery, container_id: str, *, attended: bool = False) -> None:
@@ -440,6 +457,8 @@ def _forget(machinery: Machinery, record: Record, *, attended: bool, force: bool
         from longshore.oci.labels import level_of
 
         machinery.store.levels.let_go(level_of(record.mount_label), record.id)
+    if record.config.mapped_uids:
+        roots.unmount_root(machinery, record.id)
     if record.config.cidfile:
         _remove_cidfile(record.config.cidfile, record.id)
     if record.config.joined:

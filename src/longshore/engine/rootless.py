@@ -73,6 +73,7 @@ class Rootless:
     def find(self) -> ProcessId | None:
         """Return a process that keeps the namespace, or None."""
         if not is_alive(self._keeper):
+            self._machinery.layout.vet()  # what others may write names no process of ours
             self._keeper = self._written() or self._monitor()
         return self._keeper
 
@@ -89,7 +90,8 @@ class Rootless:
         if keeper is None:
             return False
         try:
-            return any(point.path == inside for point in mount_points(str(keeper.pid)))
+            wanted = os.path.realpath(inside)  # as the kernel tells it
+            return any(point.path == wanted for point in mount_points(str(keeper.pid)))
         except (FileNotFoundError, ProcessLookupError):
             return False
 
@@ -120,6 +122,7 @@ class Rootless:
     def _make(self) -> ProcessId:
         layout = self._machinery.layout
         make_directory(layout.run)
+        layout.vet()
         lock = f"{layout.namespace}.lock"
         os.close(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with FileLock(lock, purpose="namespace", deadline=time.monotonic() + _MAKING):
@@ -134,11 +137,25 @@ class Rootless:
                     f"`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "
                     f"{_names(self.uid)[0]}` gives more"
                 )
-            found = userns.hold(*maps, mounts=True)
-            data = json.dumps({"pid": found.pid, "start": found.start}).encode()
-            write_atomic(layout.namespace, data)
+            with userns.Held(*maps, mounts=True) as held:
+                found = held.keeper
+                data = json.dumps({"pid": found.pid, "start": found.start}).encode()
+                write_atomic(layout.namespace, data)
+                held.stay()
         self._keeper = found
+        self._leave_starter(found)
         return found
+
+    def _leave_starter(self, keeper: ProcessId) -> None:
+        """Have it moved out of its starter's session, which would last for as long as it does."""
+        if self._machinery.cgroup_manager != SYSTEMD:
+            return
+        from longshore.cgroup.systemd import leave_starter
+
+        try:
+            leave_starter(self._machinery.systemd, keeper.pid, "namespace")
+        except (LongshoreError, OSError) as err:
+            _log.warn(f"the user namespace ends with this login session: {err}")
 
     def mappings(self) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...]]:
         """Return what the namespace maps, uids and gids; one id each without subordinate ids."""

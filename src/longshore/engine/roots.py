@@ -13,7 +13,6 @@ from longshore.errors import HostUnsupported, LongshoreError
 from longshore.linux import userns
 from longshore.linux.files import make_directory, remove_tree
 from longshore.linux.mounts import mount, mount_points, unmount
-from longshore.linux.processes import send
 from longshore.linux.procs import run
 
 TYPE_CHECKING = False
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 # (S24), as one that the host does not know: our own directories stay closed, and here is nothing
 # else, behind a directory that only its group may pass.
 _MAPPED = "/run/longshore-userns"
-_SIGKILL = 9
 _PATIENCE = 30.0  # seconds; for mount(8) and its like
 
 
@@ -60,7 +58,8 @@ def mount_root(machinery: Machinery, record: Record) -> str:
     paths = machinery.paths(record.id)
     upper, work = f"{paths.layer}/upper", f"{paths.layer}/work"
     info = os.stat(config.rootfs)
-    _make_layer(paths.layer, upper, work, info.st_uid, info.st_gid, info.st_mode)
+    owner = (info.st_uid, info.st_gid) if machinery.user is None else None
+    _make_layer(paths.layer, upper, work, owner, info.st_mode)
     make_directory(paths.merged)
     options = f"upperdir={upper},workdir={work}{context}"
     if machinery.user is None:
@@ -70,14 +69,16 @@ def mount_root(machinery: Machinery, record: Record) -> str:
     return paths.merged
 
 
-def _make_layer(layer: str, upper: str, work: str, uid: int, gid: int, mode: int) -> None:
+def _make_layer(
+    layer: str, upper: str, work: str, owner: tuple[int, int] | None, mode: int
+) -> None:
     make_directory(layer)
     if not os.path.isdir(upper):
         os.mkdir(upper)
-        # The upper directory's owner and mode become those of the root itself. Where the owner is
-        # one that this user cannot give it to, the container's root is its own.
-        if os.geteuid() == 0:
-            os.chown(upper, uid, gid)
+        # The upper directory's owner and mode become those of the root itself. An ordinary user
+        # owns the roots of its containers, as it cannot give them to whom the lower one belongs.
+        if owner is not None:
+            os.chown(upper, *owner)
         os.chmod(upper, mode & 0o7777)
     make_directory(work)
 
@@ -106,7 +107,8 @@ def _mount_mapped(machinery: Machinery, record: Record) -> str:
     config = record.config
     uids, gids = userns.parse(config.mapped_uids), userns.parse(config.mapped_gids)
     top, root = f"{_MAPPED}/{record.id}", place(machinery, record)
-    make_directory(_MAPPED, 0o711)
+    make_directory(_MAPPED)
+    os.chmod(_MAPPED, 0o711)  # whatever the umask
     make_directory(top)
     os.chown(top, 0, userns.outside(gids, 0) or 0)
     os.chmod(top, 0o710)
@@ -116,6 +118,7 @@ def _mount_mapped(machinery: Machinery, record: Record) -> str:
     if not config.overlay:
         if fits:
             mount(config.rootfs, root, "none", _BIND | _REC)
+            _cut_off(root)
         else:
             _bind_idmapped(config.rootfs, root, uids, gids)
         return root
@@ -126,7 +129,7 @@ def _mount_mapped(machinery: Machinery, record: Record) -> str:
     uid, gid = info.st_uid, info.st_gid
     if not fits:
         uid, gid = userns.outside(uids, uid) or 0, userns.outside(gids, gid) or 0
-    _make_layer(paths.layer, upper, work, uid, gid, info.st_mode)
+    _make_layer(paths.layer, upper, work, (uid, gid), info.st_mode)
     if fits:
         _mount_overlay(machinery, config.rootfs, root, options)
         return root
@@ -140,19 +143,26 @@ def _mount_mapped(machinery: Machinery, record: Record) -> str:
     return root
 
 
-_BIND, _REC = 4096, 16384  # sys/mount.h
+_BIND, _REC, _PRIVATE = 4096, 16384, 1 << 18  # sys/mount.h
+
+
+def _cut_off(place: str) -> None:
+    """Let what is mounted and unmounted at a copy, or below it, stay there.
+
+    A copy of a mount is its peer: unmounted with all below it, it would take what is mounted below
+    the original along (mount_namespaces(7)).
+    """
+    mount("none", place, "none", _REC | _PRIVATE)
 
 
 def _bind_idmapped(source: str, target: str, uids: Maps, gids: Maps) -> None:
     from longshore.linux.mounts import bind_idmapped
 
-    keeper = userns.hold(uids, gids)
-    try:
-        namespace = os.open(f"/proc/{keeper.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        send(keeper, _SIGKILL)
+    with userns.Held(uids, gids) as held:
+        namespace = os.open(f"/proc/{held.keeper.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     try:
         bind_idmapped(source, target, namespace)
+        _cut_off(target)
     except OSError as err:
         raise HostUnsupported(
             f"the files of {source} have to be shown with the container's own ids",
@@ -230,16 +240,23 @@ def _hide_mounts(lower: str, upper: str) -> None:
     fuse-overlayfs would go into them. The file is its own mark for a directory that has nothing of
     the lower one (fuse-overlayfs(1), as of the OCI image-spec's layers).
     """
+    from longshore.linux.rooted import Rooted
+
     top = lower.rstrip("/")
-    for point in mount_points():
-        inner = point.path[len(top) :]
-        if not point.path.startswith(f"{top}/") or inner == "/":
-            continue
-        place = f"{upper}{inner}"
-        if os.path.isdir(point.path) and not os.path.lexists(place):
-            with contextlib.suppress(FileExistsError, NotADirectoryError, PermissionError):
-                os.makedirs(place, 0o755)
-                os.close(os.open(f"{place}/.wh..wh..opq", os.O_WRONLY | os.O_CREAT, 0o644))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    # The layer is what the container has made of it: no link of it leads out.
+    with Rooted(os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as layer:
+        for point in mount_points():
+            inner = point.path[len(top) :]
+            below = point.path.startswith(f"{top}/") and inner != "/"
+            if not below or not os.path.isdir(point.path):
+                continue
+            with contextlib.suppress(OSError):
+                place = layer.make_directories(inner)
+                try:
+                    os.close(os.open(".wh..wh..opq", flags, 0o644, dir_fd=place))
+                finally:
+                    os.close(place)
 
 
 def _open_way(machinery: Machinery, path: str, record: Record) -> None:
@@ -272,8 +289,11 @@ def unmount_root(machinery: Machinery, container_id: str) -> None:
     mapped = f"{_MAPPED}/{container_id}"
     if machinery.user is None and os.path.isdir(mapped):
         for name in ("lower", "root"):
-            while unmount(f"{mapped}/{name}", lazy=True):
-                pass  # a bind is no mount point to os.path.ismount
+            # A bind is no mount point to os.path.ismount; who made it may have been killed before
+            # it was cut off.
+            while _is_mounted(f"{mapped}/{name}"):
+                _cut_off(f"{mapped}/{name}")
+                unmount(f"{mapped}/{name}", lazy=True)
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(f"{mapped}/{name}")
         os.rmdir(mapped)
@@ -286,6 +306,23 @@ def unmount_root(machinery: Machinery, container_id: str) -> None:
         done = run([*machinery.entering(), "umount", "--lazy", merged], timeout=_PATIENCE)
         if done.returncode != 0 and rootless.mounted(merged):
             raise LongshoreError(f"cannot unmount {merged}: {done.words}")
+
+
+def _is_mounted(path: str) -> bool:
+    return any(point.path == path for point in mount_points())
+
+
+def unmount_view(machinery: Machinery, record: Record, namespace: int) -> None:
+    """Unmount what `mount_root` has mounted in a mount namespace of a user's that is given up.
+
+    The kernel would do it, but for the process of fuse-overlayfs, which is in there itself.
+    ``namespace`` is a descriptor.
+    """
+    if machinery.user is None or not record.config.overlay:
+        return
+    merged = machinery.paths(record.id).merged
+    entering = [userns.program("nsenter"), f"--mount=/proc/self/fd/{namespace}"]
+    run([*entering, "umount", "--lazy", merged], pass_fds=(namespace,), timeout=_PATIENCE)
 
 
 def seen(machinery: Machinery, root: str) -> str:

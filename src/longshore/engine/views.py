@@ -16,6 +16,7 @@ import threading
 
 from longshore.engine import finishing
 from longshore.engine.observe import look
+from longshore.engine.roots import unmount_view
 from longshore.errors import HostUnsupported, LongshoreError
 from longshore.lifecycle import Status
 from longshore.linux.libc import call
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     from longshore.engine.machinery import Machinery
     from longshore.linux.processes import ProcessId
     from longshore.models import Mount
+    from longshore.options import ContainerConfig
     from longshore.store import Record
     from longshore.store.records import Locked
 
 _CLONE_NEWNS = 0x20000
+_GET_SECUREBITS, _SET_SECUREBITS, _NO_SETUID_FIXUP = 27, 28, 4  # linux/prctl.h, securebits.h
 _RDONLY, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 32, 4096, 16384, 1 << 18  # sys/mount.h
 _NOBODY = 65534  # as the kernel shows what is not mapped (user_namespaces(7))
 _LIVE = (Status.INITIALIZED, Status.RUNNING, Status.PAUSED)
@@ -91,6 +94,32 @@ class View:
 
 
 @contextlib.contextmanager
+def creating_as(config: ContainerConfig) -> Generator[None]:
+    """Let this thread make files as the root of a container that root has given other ids.
+
+    On an idmapped mount the kernel makes none for an id that is not mapped (EOVERFLOW), as root's
+    own is not. Its capabilities stay, for this thread and this time (capabilities(7), securebits).
+    """
+    from longshore.linux import userns
+
+    if not config.mapped_uids or userns.owner() is not None:
+        yield
+        return
+    uid = userns.outside(userns.parse(config.mapped_uids), 0)
+    gid = userns.outside(userns.parse(config.mapped_gids), 0)
+    bits = call("prctl", _GET_SECUREBITS, 0, 0, 0, 0)
+    call("prctl", _SET_SECUREBITS, bits | _NO_SETUID_FIXUP, 0, 0, 0)
+    try:
+        call("setfsgid", os.getegid() if gid is None else gid)
+        call("setfsuid", os.geteuid() if uid is None else uid)
+        yield
+    finally:
+        call("setfsuid", os.geteuid())
+        call("setfsgid", os.getegid())
+        call("prctl", _SET_SECUREBITS, bits, 0, 0, 0)
+
+
+@contextlib.contextmanager
 def opened(
     machinery: Machinery, container_id: str, purpose: str, paths: Sequence[str] = ()
 ) -> Generator[View]:
@@ -119,7 +148,10 @@ def opened(
                 finishing.cleanup(machinery, held)
             if held.record.status not in _LIVE:  # else it was started meanwhile
                 with _at_rest(machinery, held, paths) as root:
-                    yield View(root, held.record, locked=True)
+                    try:
+                        yield View(root, held.record, locked=True)
+                    finally:
+                        unmount_view(machinery, held.record, root.more[0])
                 return
 
 
@@ -179,7 +211,8 @@ def _mounted(machinery: Machinery, held: Locked, paths: Sequence[str]) -> Rooted
         volumes = held.record.config.mounts
         for volume in sorted(volumes, key=lambda one: one.target.count("/")):
             try:
-                _put(root, volume, any(_is_below(path, volume.target) for path in paths))
+                with creating_as(held.record.config):
+                    _put(root, volume, any(_is_below(path, volume.target) for path in paths))
             except OSError as err:
                 raise LongshoreError(
                     f"cannot mount {volume.source} on {volume.target} "

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 from typing import IO
 
+from longshore import _log
+from longshore.cgroup.placement import SYSTEMD
 from longshore.errors import LongshoreError
 
 TYPE_CHECKING = False
@@ -68,8 +70,8 @@ def call(
         process = spawn(
             [
                 *rootless.entering(), machinery.python, "-I", "-S", "-c", _START,
-                machinery.import_path(machinery.cgroup_manager), machinery.settings.root, machinery.settings.run_root,
-                str(asked), str(answer),
+                machinery.import_path(SYSTEMD), machinery.settings.root,
+                machinery.settings.run_root, str(asked), str(answer),
             ],
             env={**clean_env(), **rootless.markers},
             stdin=PIPE if stream is not None and not writes else DEVNULL,
@@ -83,9 +85,11 @@ def call(
         finally:
             process.wait()
         data = read_memory_file(answer)
+        said = read_memory_file(words).decode("utf-8", "replace").strip()
         if not data:
-            said = read_memory_file(words).decode("utf-8", "replace").strip()
             raise LongshoreError(f"{function} in the user's namespace has failed: {said}")
+        for line in said.splitlines():
+            _log.warn(line.removeprefix("longshore: warning: "))
         result, error = pickle.loads(data)
         if error is not None:
             raise error

@@ -121,7 +121,7 @@ class Rooted(Tree):
 
     def __init__(self, fd: int, more: Sequence[int] = ()) -> None:
         self.fd = fd
-        self._more = tuple(more)
+        self.more = tuple(more)
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """Open a path inside and return the descriptor; magic links of /proc are ELOOP."""
@@ -157,7 +157,7 @@ class Rooted(Tree):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for fd in (self.fd, *self._more):
+        for fd in (self.fd, *self.more):
             os.close(fd)
 
 

@@ -9,11 +9,12 @@ import os
 
 from longshore._value import Value
 from longshore.errors import HostUnsupported
-from longshore.linux.processes import ProcessId, identify, send
+from longshore.linux.processes import identify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
 # The markers by which the programs of this family (podman, buildah, skopeo, crun's hooks …) know
 # that they are already in the user namespace of an ordinary user, and whose it is.
@@ -21,12 +22,15 @@ CONFIGURED = "_CONTAINERS_USERNS_CONFIGURED"
 OWNER_UID = "_CONTAINERS_ROOTLESS_UID"
 OWNER_GID = "_CONTAINERS_ROOTLESS_GID"
 _ALL = 1 << 32
-_SIGKILL = 9
 # In the background of a shell, so that what stays is nobody's child. It says its pid when the
-# namespaces are made, and sleeps. No capability survives its execve, because its uid is not mapped
-# yet: it needs none.
-_KEEPER = "echo $$; exec sleep infinity >/dev/null 2>&1"
-_APART = 'unshare=$1 keeper=$2; shift 2; "$unshare" --user "$@" /bin/sh -c "$keeper" </dev/null &'
+# namespaces are made, waits for a word on its stdin, and ends without one; then it sleeps. No
+# capability survives its execve, because its uid is not mapped yet: it needs none.
+_KEEPER = "echo $$; read -r word && exec sleep infinity </dev/null >/dev/null 2>&1"
+# (A background process of dash has /dev/null for stdin before anything else is redirected.)
+_APART = (
+    "unshare=$1 keeper=$2; shift 2; exec 3<&0; "
+    '"$unshare" --user "$@" /bin/sh -c "$keeper" <&3 3<&- &'
+)
 
 
 class IdMap(Value):
@@ -166,45 +170,65 @@ def program(name: str) -> str:
     return found
 
 
-def hold(uids: Sequence[IdMap], gids: Sequence[IdMap], *, mounts: bool = False) -> ProcessId:
-    """Make a user namespace with these ids, and return a process that keeps it, to be ended.
+class Held:
+    """A user namespace with these ids, for as long as the context lasts; kept on after `stay`.
 
-    ``mounts``: it keeps a mount namespace too, in which what the host mounts shows up.
+    ``keeper`` is a process in it. Whatever happens to us, it ends, unless it was told to stay.
     """
-    from longshore.linux.procs import PIPE, clean_env, memory_file, read_memory_file, spawn
 
-    words = memory_file("unshare-stderr")
-    flags = ["--mount", "--propagation", "slave"] if mounts else []
-    try:
-        process = spawn(
-            ["/bin/sh", "-c", _APART, "sh", program("unshare"), _KEEPER, *flags],
-            env=clean_env(),
-            stdout=PIPE,
-            stderr=words,
-            cwd="/",
-            new_session=True,
-        )
-        assert process.stdout is not None
-        with process.stdout:
-            begun = process.stdout.readline().strip()
-        process.wait()
-        keeper = identify(int(begun)) if begun.isdigit() else None
-        if keeper is None:
-            said = read_memory_file(words).decode("utf-8", "replace").strip()
-            raise HostUnsupported(
-                "a user namespace is needed",
-                said or "unshare(1) failed",
-                hint="see user.max_user_namespaces, kernel.unprivileged_userns_clone and "
-                "kernel.apparmor_restrict_unprivileged_userns (sysctl), or run as root",
+    __slots__ = ("_word", "keeper")
+
+    def __init__(
+        self, uids: Sequence[IdMap], gids: Sequence[IdMap], *, mounts: bool = False
+    ) -> None:
+        """``mounts``: a mount namespace too, in which what the host mounts shows up."""
+        from longshore.linux.procs import PIPE, clean_env, memory_file, read_memory_file, spawn
+
+        words = memory_file("unshare-stderr")
+        flags = ["--mount", "--propagation", "slave"] if mounts else []
+        try:
+            process = spawn(
+                ["/bin/sh", "-c", _APART, "sh", program("unshare"), _KEEPER, *flags],
+                env=clean_env(),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=words,
+                cwd="/",
+                new_session=True,
             )
-    finally:
-        os.close(words)
-    try:
-        _map(keeper.pid, uids, gids)
-    except BaseException:
-        send(keeper, _SIGKILL)
-        raise
-    return keeper
+            assert process.stdin is not None and process.stdout is not None
+            self._word = process.stdin
+            try:
+                with process.stdout:
+                    begun = process.stdout.readline().strip()
+                process.wait()
+                keeper = identify(int(begun)) if begun.isdigit() else None
+                if keeper is None:
+                    said = read_memory_file(words).decode("utf-8", "replace").strip()
+                    raise HostUnsupported(
+                        "a user namespace is needed",
+                        said or "unshare(1) failed",
+                        hint="see user.max_user_namespaces, kernel.unprivileged_userns_clone and "
+                        "kernel.apparmor_restrict_unprivileged_userns (sysctl), or run as root",
+                    )
+                self.keeper = keeper
+                _map(keeper.pid, uids, gids)
+            except BaseException:
+                self._word.close()
+                raise
+        finally:
+            os.close(words)
+
+    def stay(self) -> None:
+        """Let it outlive us."""
+        self._word.write(b"stay\n")
+        self._word.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._word.close()
 
 
 def _map(pid: int, uids: Sequence[IdMap], gids: Sequence[IdMap]) -> None:

@@ -235,6 +235,12 @@ class ContainerConfig(Value):
     spec_patch: Mapping[str, Any] = {}
 
     @property
+    def wants_user_namespace(self) -> bool:
+        """Whether it is to have a user namespace of its own, or another's."""
+        asked = (self.uidmap, self.gidmap, self.subuidname, self.subgidname)
+        return self.userns not in ("", "host") or any(asked)
+
+    @property
     def joined(self) -> dict[str, str]:
         """Which namespaces (fields of this) are those of other containers, and of which."""
         modes: dict[str, str] = {kind: getattr(self, kind) for kind in NAMESPACES}

@@ -13,7 +13,7 @@ import os
 import re
 
 from longshore._value import Value
-from longshore.errors import RuntimeFailed
+from longshore.errors import ProgramNotFound, RuntimeFailed
 from longshore.linux.files import remove_file, remove_tree
 from longshore.linux.mounts import mount_points, unmount
 from longshore.linux.procs import Call, Completed, clean_env, memory_file, run
@@ -450,7 +450,13 @@ class Runtime:
         return self._argv(args, log)
 
     def _argv(self, args: Sequence[str], log: str | None) -> list[str]:
-        return [*self._entering(), self.path, *self.global_args(log), *args]
+        entering = self._entering()
+        if entering and not os.access(self.path, os.X_OK):
+            # else another program would fail to execute it, and would say so in its own way
+            raise ProgramNotFound(
+                f"cannot run {self.path}: it is not there, or is not executable", argv=[self.path]
+            )
+        return [*entering, self.path, *self.global_args(log), *args]
 
     def _call(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longshore.linux import userns
-from longshore.linux.processes import ProcessId, is_alive, open_pidfd, send
+from longshore.linux.processes import ProcessId, identify, is_alive, open_pidfd, send
 from longshore.linux.procs import poll_until
 from longshore.linux.userns import IdMap
 
@@ -68,34 +70,76 @@ def test_whose_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert userns.owner() is None
 
 
-def test_a_namespace_is_kept_and_read() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root may map any ids")
-    uids = (IdMap(inside=0, outside=7000, count=10), IdMap(inside=50, outside=9000, count=5))
-    gids = (IdMap(inside=3, outside=8000, count=1),)
-    keeper = userns.hold(uids, gids)
-    try:
+UIDS = (IdMap(inside=0, outside=7000, count=10), IdMap(inside=50, outside=9000, count=5))
+GIDS = (IdMap(inside=3, outside=8000, count=1),)
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may map any ids")
+
+
+def ended(process: ProcessId) -> bool:
+    fd = open_pidfd(process)
+    if fd is not None:
+        poll_until([fd], time.monotonic() + 10)
+        os.close(fd)
+    return not is_alive(process)
+
+
+@ROOT
+def test_a_namespace_is_held_and_read() -> None:
+    with userns.Held(UIDS, GIDS) as held:
+        keeper = held.keeper
         assert is_alive(keeper)
-        assert userns.current("uid", str(keeper.pid)) == uids
-        assert userns.maps_of(f"/proc/{keeper.pid}/ns/user") == (uids, gids)
+        assert userns.current("uid", str(keeper.pid)) == UIDS
+        assert userns.maps_of(f"/proc/{keeper.pid}/ns/user") == (UIDS, GIDS)
         shared = os.readlink(f"/proc/{keeper.pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
         assert shared
+    assert ended(keeper)
+
+
+@ROOT
+def test_one_that_was_told_to_stay_outlives_us() -> None:
+    with userns.Held(UIDS, GIDS, mounts=True) as held:
+        keeper = held.keeper
+        held.stay()
+    try:
+        argv = Path(f"/proc/{keeper.pid}/cmdline")
+        deadline = time.monotonic() + 10
+        while argv.read_bytes() != b"sleep\0infinity\0":
+            assert time.monotonic() < deadline
+        assert os.readlink(f"/proc/{keeper.pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
     finally:
         send(keeper, 9)
 
 
+@ROOT
+def test_one_ends_with_who_holds_it() -> None:
+    code = (
+        "import os, sys; from longshore.linux import userns; "
+        "one = userns.IdMap(inside=0, outside=7000, count=1); "
+        "held = userns.Held((one,), (one,)); "
+        "print(held.keeper.pid, held.keeper.start, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    pid, start = map(int, done.stdout.split())
+    assert ended(ProcessId(pid=pid, start=start))
+
+
+@ROOT
 def test_a_map_that_the_kernel_refuses_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[ProcessId | None] = []
-    monkeypatch.setattr(userns, "send", lambda who, n: ended.append(who) or send(who, n))
+    found: list[ProcessId] = []
+
+    def refused(pid: int, *maps: object) -> None:
+        keeper = identify(pid)
+        assert keeper is not None
+        found.append(keeper)
+        real(pid, *maps)  # type: ignore[arg-type]
+
+    real = userns._map
+    monkeypatch.setattr(userns, "_map", refused)
     overlapping = (IdMap(inside=0, outside=7000, count=10), IdMap(inside=5, outside=9000, count=5))
     with pytest.raises(OSError, match="Invalid argument"):
-        userns.hold(overlapping, overlapping)
-    (keeper,) = ended
-    fd = open_pidfd(keeper)
-    if fd is not None:
-        poll_until([fd], time.monotonic() + 10)
-        os.close(fd)
-    assert not is_alive(keeper)
+        userns.Held(overlapping, overlapping)
+    assert ended(found[0])
 
 
 def test_what_is_no_namespace() -> None:
