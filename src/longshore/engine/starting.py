@@ -102,6 +102,9 @@ def _init(
             runtime = machinery.runtime(config.runtime, placement.manager)
             conmon = machinery.conmon
             entering = machinery.entering()
+            if config.mapped_uids:
+                # else the runtime makes a cgroup that the container's root cannot look into
+                entering = ("/bin/sh", "-c", 'umask 022; exec "$@"', "sh", *entering)
             sandboxed = runtime.sandboxes()
             given = readiness.given(machinery, config, sandboxed=sandboxed)
         if machinery.selinux is not None or config.selinux_opts:

@@ -173,6 +173,11 @@ class Cgroup:
                 os.makedirs(directory, 0o755, exist_ok=True)
             except FileExistsError:
                 pass
+            # Whatever the umask: the root of a user namespace has to pass, and to see its own.
+            for made in (os.path.dirname(directory), directory):
+                mode = os.stat(made).st_mode
+                if mode & 0o055 != 0o055 and made != hierarchy.mount:
+                    os.chmod(made, mode & 0o7777 | 0o055)
             if "cpuset" in hierarchy.controllers:
                 _inherit_cpuset(hierarchy.mount, directory)
 
