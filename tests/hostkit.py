@@ -233,7 +233,8 @@ def _cgroups() -> set[str]:
     # The parents are Longshore's standing furniture (as podman's are): empty, and used again.
     names = ("longshore", "longshore/conmon", "machine.slice")
     furniture = {f"{top}/{name}" for top in tops for name in names}
-    return found - furniture
+    # so is what a user's namespace is kept by: see `_processes`
+    return {path for path in found - furniture if "/longshore-namespace-" not in path}
 
 
 def _files(*tops: Path) -> set[str]:

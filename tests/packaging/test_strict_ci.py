@@ -37,7 +37,8 @@ def session(
     """Run tests with a list of their own; return the exit code and the output."""
     tests = tmp_path / "tests"
     tests.mkdir()
-    (tests / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text())
+    for name in ("conftest.py", "effort.py"):
+        (tests / name).write_text((ROOT / "tests" / name).read_text())
     (tests / "allowed-skips.txt").write_text(listed)
     (tests / "test_some.py").write_text(text)
     env = {k: v for k, v in os.environ.items() if k not in ("CI", "LONGSHORE_CI", "PYTEST_ADDOPTS")}

@@ -103,13 +103,13 @@ def _check(machinery: Machinery, record: Record, change: Change) -> None:
         processors=_online("cpu"),
         memory_nodes=_online("node"),
     )
-    check_controllers(blank.replace(**asked), host)
     quota, period = config.cpu_quota or -1, config.cpu_period or 100_000
     count = len(controls.numbers(host.processors))
     if {"cpu_quota", "cpu_period"} & set(change.fields) and 0 < count * period < quota:
         raise HostUnsupported(
             f"cpus: {quota / period:g} CPUs", f"{count} here", hint=f"at most {count}"
         )
+    check_controllers(blank.replace(**asked), host)
 
 
 def _online(kind: str) -> str:
