@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hostkit import ROOT, end_namespace, needs, which
+from hostlife import await_end
 
 USER, NAME = 1234, "longshore-user"
 FIRST, COUNT = 500_000, 2_000
@@ -117,3 +118,23 @@ def test_what_cannot_be_had_is_said(longshore: User, busybox_rootfs: Path) -> No
     done = longshore("pause", "box", code=125)
     assert "needs a cgroup of its own" in done.stderr
     longshore("rm", "-f", "-t", "0", "box")
+
+
+def test_what_has_lost_its_runtime_is_ended(
+    longshore: User, busybox_rootfs: Path, home: Path, runtime: str
+) -> None:
+    found = which(runtime)
+    assert found is not None
+    program = home / runtime
+    shutil.copy(found, program)
+    for verb in (("rm", "-f", "-t", "0"), ("stop", "-t", "0")):
+        longshore(
+            "run", "-d", "--name", "box", "--runtime", str(program),
+            "--rootfs", str(busybox_rootfs), "sleep", "1000",
+        )  # fmt: skip
+        pid = int(longshore("inspect", "--format", "{{.State.Pid}}", "box").stdout)
+        program.rename(home / "gone")
+        longshore(*verb, "box")
+        await_end(pid)
+        longshore("rm", "-f", "-i", "box")
+        (home / "gone").rename(program)

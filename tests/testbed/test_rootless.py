@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hostkit import Cli
-from hostlife import SLEEP, make, started
+from hostlife import SLEEP, eventually, make, started
 from longshore import Container, Engine
 from longshore.errors import HostUnsupported, InvalidArgument
 
@@ -103,6 +103,41 @@ def test_files_in_and_out(
     with pytest.raises(InvalidArgument, match="not a directory"):
         box.copy_in(io.BytesIO(packed.getvalue()), "/tmp/made")
     box.remove(force=True)
+
+
+def helpers() -> int:
+    """Count the processes of fuse-overlayfs."""
+    names = Path("/proc").glob("[0-9]*/comm")
+    return sum(name.read_text() == "fuse-overlayfs\n" for name in names if name.exists())
+
+
+def test_a_look_at_what_does_not_run_leaves_no_process(engine: Engine) -> None:
+    """fuse-overlayfs is in the mount namespace that it would end with."""
+    box = make(engine, Path("/"), SLEEP, overlay=True)
+    before = helpers()
+    for _ in range(2):
+        box.write_file("/tmp/file", b"")
+    eventually(lambda: helpers() == before)
+    box.start()
+    box.stop(0)
+    eventually(lambda: helpers() == before)
+    box.remove()
+
+
+def test_a_root_directory_behind_a_link(busybox_rootfs: Path, dirs: tuple[Path, Path]) -> None:
+    """The kernel tells mounts by their real places."""
+    real, link = dirs[0].with_name("real"), dirs[0].with_name("link")
+    real.mkdir()
+    link.symlink_to(real)
+    engine = Engine(root=link / "root", run_root=dirs[1])
+    box = started(engine, busybox_rootfs, SLEEP, overlay=True)
+    rootless = engine._machinery.rootless
+    assert rootless is not None
+    merged = engine._machinery.paths(box.id).merged
+    assert rootless.mounted(merged)
+    box.stop(0)
+    eventually(lambda: not rootless.mounted(merged))  # by the exit command, in the namespace
+    box.remove()
 
 
 @pytest.mark.parametrize(
