@@ -83,6 +83,21 @@ def test_nomap_without_ids(user: Machinery, monkeypatch: pytest.MonkeyPatch) -> 
         chosen(user, userns="nomap")
 
 
+@pytest.mark.parametrize(("runtime", "can"), [("crun", True), ("runc", False)])
+def test_no_id_for_root(
+    machinery: Machinery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, can: bool
+) -> None:
+    program = tmp_path / runtime
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    options = {"uidmap": ("5:7000:1",), "runtime": str(program)}
+    if can:
+        assert chosen(machinery, **options).mapped_uids == ("5:7000:1",)
+        return
+    with pytest.raises(HostUnsupported, match=f"no id 0 .* {runtime}, which starts"):
+        chosen(machinery, **options)
+
+
 def test_ids_of_somebody_else(user: Machinery, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = {"me": ((100_000, 9),), "other": ((500_000, 9),)}
     monkeypatch.setattr(userns, "subordinate", lambda file, names: lines.get(names[0], ()))

@@ -12,7 +12,7 @@ import time
 
 from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError
 from longshore.linux import userns
-from longshore.linux.userns import IdMap, inside, parse
+from longshore.linux.userns import IdMap, inside, outside, parse
 from longshore.options.usernamespaces import LAST_ID, settings_of
 
 TYPE_CHECKING = False
@@ -62,6 +62,14 @@ def chosen(machinery: Machinery, config: ContainerConfig) -> ContainerConfig:
             _within(maps, above)
             for maps, above in zip((uids, gids), _host_maps(machinery), strict=True)
         )
+    if outside(uids, 0) is None or outside(gids, 0) is None:
+        name = machinery.runtime(config.runtime).name
+        if not name.startswith("crun"):  # runc: "no user mapping found" (libcontainer)
+            raise HostUnsupported(
+                "a container whose user namespace has no id 0 was asked for",
+                f"{name}, which starts every container as its root",
+                hint=f"use --runtime crun, or map 0 too; for a user, {_MORE}",
+            )
     changes: dict[str, object] = {"mapped_uids": _texts(uids), "mapped_gids": _texts(gids)}
     if config.userns.partition(":")[0] == "keep-id" and not config.user:
         changes["user"] = "{}:{}".format(*_kept(machinery, config))
