@@ -240,6 +240,40 @@ def test_unshare(cli: Cli, busybox_rootfs: Path, tmp_path: Path) -> None:
     assert "no-such: there is no such program" in cli("unshare", "no-such", code=127).stderr
 
 
+def systemctl(*args: str, code: int = 0) -> str:
+    done = subprocess.run(
+        ["systemctl", "--user", *args], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, (args, done.stdout, done.stderr)
+    return done.stdout
+
+
+def test_a_service_of_the_users_own(cli: Cli, busybox_rootfs: Path) -> None:
+    cli("create", "--name", "box", "--rootfs", f"{busybox_rootfs}:O", "sleep", "1000")
+    text = cli("generate", "systemd", "--new", "--name", "box").stdout
+    cli("rm", "box")
+    unit = Path.home() / ".config/systemd/user/longshore-test.service"
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text(text)
+    try:
+        systemctl("daemon-reload")
+        systemctl("start", unit.name)
+        assert systemctl("is-active", unit.name) == "active\n"
+        pid = int(cli("inspect", "--format", "{{.State.Pid}}", "box").stdout)
+        os.kill(pid, 9)  # it is started again
+        shown = ("inspect", "--format", "{{.State.Pid}}", "box")
+        eventually(
+            lambda: cli(*shown, code=None).stdout.strip() not in ("", "0", str(pid)), patience=30
+        )
+        systemctl("stop", unit.name)
+        assert cli("ps", "-aq").stdout == ""
+        assert systemctl("--failed", "--no-legend") == ""
+    finally:
+        systemctl("stop", unit.name)
+        unit.unlink()
+        systemctl("daemon-reload")
+
+
 def test_logout_is_warned_of(cli: Cli, busybox_rootfs: Path) -> None:
     lingers = "/var/lib/systemd/linger/tester"
     subprocess.run(["sudo", "mv", lingers, f"{lingers}-not"], check=True)
