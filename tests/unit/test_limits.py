@@ -191,6 +191,72 @@ def test_restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+class Devices:
+    """The files of one cgroup that have a line for each device, as the kernel keeps them."""
+
+    def __init__(self, files: dict[str, str], none: str) -> None:
+        self.files = {name: self.entries(text) for name, text in files.items()}
+        self.none = none
+
+    @staticmethod
+    def entries(text: str) -> dict[str, str]:
+        return dict(line.split(maxsplit=1) for line in text.splitlines())
+
+    def read(self, path: str) -> str:
+        found = self.files.get(Path(path).name, {})
+        return "".join(f"{key} {value}\n" for key, value in found.items())
+
+    def write(self, path: str, text: str) -> None:
+        key, _, value = text.partition(" ")
+        if "\n" in text or not value:
+            raise OSError(22, "one entry a write")
+        if value == self.none:
+            self.files[Path(path).name].pop(key, None)
+        else:
+            self.files[Path(path).name][key] = value
+
+
+ALL = "rbps=max wbps=max riops=max wiops=max"
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now", "none"),
+    [
+        ("io.max", "8:0 rbps=5 wbps=max riops=max wiops=max\n", "", ALL),
+        ("io.max", "", "8:0 rbps=5 wbps=max riops=max wiops=max\n", ALL),
+        ("blkio.throttle.read_bps_device", "8:0 5\n8:16 6\n", "", "0"),
+        ("blkio.throttle.write_iops_device", "", "8:0 5\n8:16 6\n", "0"),
+        ("blkio.weight_device", "8:0 500\n", "", "0"),
+        ("blkio.bfq.weight_device", "default 100\n", "default 100\n8:0 500\n", "default"),
+        ("io.bfq.weight", "default 100\n8:0 200\n8:16 300\n", "default 50\n8:32 7\n", "default"),
+        ("io.weight", "default 100\n8:0 200\n", "default 50\n8:32 7\n", "default"),
+    ],
+)
+def test_devices_are_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, before: str, now: str, none: str
+) -> None:
+    kernel = Devices({name: now}, none)
+    path = tmp_path / name
+    path.touch()
+    monkeypatch.setattr(controls, "read", kernel.read)
+    monkeypatch.setattr(controls, "write", kernel.write)
+    assert controls.restore({str(path): before}) == []
+    assert kernel.files[name] == kernel.entries(before)
+
+
+def test_what_cannot_be_limited_again_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "io.max"
+    path.touch()
+
+    def refuses(*_: str) -> None:
+        raise OSError(19, "no such device")
+
+    monkeypatch.setattr(controls, "write", refuses)
+    assert controls.restore({str(path): "8:0 rbps=5 wbps=max riops=max wiops=max\n"}) == [str(path)]
+
+
 def test_an_empty_cpuset_is_kept_as_what_it_comes_to(tmp_path: Path) -> None:
     directory = tmp_path / "box"
     directory.mkdir()

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 1 << 60  # v1 writes "no limit" as the largest multiple of a page: nearly 2^63
 _PAGE = 65536  # the largest page of any machine: limits of memory are cut down to whole ones
-_RESETS = {"io.max": "rbps=max wbps=max riops=max wiops=max", "io.weight": "default"}
+# What takes a device's entry out of a file that has one for each. bfq takes no 0
+# (Linux, block/bfq-cgroup.c).
+_RESETS = {
+    "blkio.bfq.weight_device": "default",
+    "io.bfq.weight": "default",
+    "io.max": "rbps=max wbps=max riops=max wiops=max",
+    "io.weight": "default",
+}
 
 
 class Control(Value):
@@ -118,9 +125,10 @@ def keep(path: str) -> str:
 def restore(before: Mapping[str, str]) -> list[str]:
     """Give files back the text that they had; return those that do not have it afterwards.
 
-    Some depend on others (memory and swap), so each is tried until no more can be done.
+    What is gone meanwhile needs nothing. Some depend on others (memory and swap), so each is tried
+    until no more can be done.
     """
-    left = [path for path, text in before.items() if read(path).strip() not in (text.strip(), "")]
+    left = [path for path, text in before.items() if not _has(path, text)]
     while left:
         for path in left:
             for line in _lines(path, before[path], read(path)):
@@ -128,11 +136,17 @@ def restore(before: Mapping[str, str]) -> list[str]:
                     write(path, line)
                 except OSError:
                     continue
-        still = [path for path in left if read(path).strip() not in (before[path].strip(), "")]
+        still = [path for path in left if not _has(path, before[path])]
         if len(still) == len(left):
             return still
         left = still
     return []
+
+
+def _has(path: str, text: str) -> bool:
+    """Whether a file says that. One that is empty limits no device, which may be too little."""
+    now = read(path).strip()
+    return now == text.strip() or (not now and not os.path.exists(path))
 
 
 def _lines(path: str, before: str, now: str) -> Sequence[str]:
@@ -141,7 +155,7 @@ def _lines(path: str, before: str, now: str) -> Sequence[str]:
     if not ("throttle" in name or name in _RESETS or name.endswith("weight_device")):
         return [before.strip()]
     kept = {line.split()[0] for line in before.splitlines() if line.strip()}
-    new = [line.split()[0] for line in now.splitlines() if line.strip()]
+    new = [line.split()[0] for line in now.splitlines() if ":" in line]
     reset = _RESETS.get(name, "0")
     return [*(f"{key} {reset}" for key in new if key not in kept), *before.splitlines()]
 
