@@ -7,6 +7,9 @@ import os
 import stat
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2): _IO(NSIO, 3), of Linux 4.11
+# Machines whose _IOC_NONE is 1, and not 0, in the uppermost three bits of a number
+# (Linux, arch/*/include/uapi/asm/ioctl.h)
+_IOC_NONE_IS_1 = ("alpha", "mips", "ppc", "sparc")
 # the CLONE_NEW… flag that it answers with (sched.h), and the names of namespaces(7)
 _KINDS = {
     0x00000080: "time",
@@ -27,8 +30,13 @@ def kind_of(path: str) -> str | None:
         return None
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return _KINDS.get(fcntl.ioctl(fd, _NS_GET_NSTYPE))
+        return _KINDS.get(fcntl.ioctl(fd, _request(os.uname().machine)))
     except OSError:  # ENOTTY, and whatever else a file system says to what it does not know
         return None
     finally:
         os.close(fd)
+
+
+def _request(machine: str) -> int:
+    """Return NS_GET_NSTYPE's number on a machine (uname(2))."""
+    return _NS_GET_NSTYPE | (1 << 29 if machine.startswith(_IOC_NONE_IS_1) else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -25,6 +26,29 @@ def test_what_is_none(tmp_path: Path) -> None:
         assert kind_of(str(path)) is None
     with pytest.raises(FileNotFoundError):
         kind_of(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("machine", "number"),
+    [
+        *((name, 0xB703) for name in ("x86_64", "aarch64", "armv7l", "riscv64", "s390x", "i686")),
+        *((name, 0x2000B703) for name in ("ppc64le", "ppc64", "mips64", "mips", "sparc64")),
+    ],
+)
+def test_the_number_of_the_call_is_the_machine_s(
+    machine: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def ioctl(fd: int, request: int) -> int:
+        asked.append(request)
+        return 0x40000000
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    uname = os.uname_result(("Linux", "here", "6.1", "#1", machine))
+    monkeypatch.setattr(os, "uname", lambda: uname)
+    assert kind_of("/proc/self/ns/net") == "net"
+    assert asked == [number]
 
 
 OPTIONS = {"network": "net", "pid": "pid", "ipc": "ipc", "uts": "uts", "cgroupns": "cgroup"}
