@@ -117,6 +117,14 @@ def test_what_cannot_be_had_is_said(longshore: User, busybox_rootfs: Path) -> No
     longshore("run", "-d", "--name", "box", "--rootfs", root, "sleep", "1000")
     done = longshore("pause", "box", code=125)
     assert "needs a cgroup of its own" in done.stderr
+    for limit in ("--memory=0", "--pids-limit=-1", "--cpus=0", "--cpuset-cpus=", "--memory=64m"):
+        done = longshore("update", limit, "box", code=125)
+        assert "to update container box needs a cgroup of its own" in done.stderr, limit
+    asked = "{{.HostConfig.PidsLimit}}"
+    limit = longshore("inspect", "--format", asked, "box").stdout
+    longshore("stop", "-t", "0", "box")
+    longshore("update", "--pids-limit=-1", "box")  # where nothing runs it is the record's alone
+    assert longshore("inspect", "--format", asked, "box").stdout != limit
     longshore("rm", "-f", "-t", "0", "box")
 
 

@@ -83,6 +83,19 @@ def send_signal(machinery: Machinery, container_id: str, number: int) -> None:
             _thaw(machinery, record)
 
 
+def require_cgroup(record: Record, op: Op) -> None:
+    """Raise HostUnsupported for what is done to the cgroup of a container that runs without one.
+
+    Its files would be those of whatever cgroup it was started in, or of the hierarchy's root.
+    """
+    if record.run is not None and not record.run.cgroup:
+        raise HostUnsupported(
+            f"to {op.value} container {record.name} needs a cgroup of its own",
+            "none: this user may make none here",
+            hint="log in with systemd as your user's manager, or run it as root",
+        )
+
+
 def freeze(machinery: Machinery, container_id: str, op: Op) -> None:
     """Freeze (PAUSE) or thaw (UNPAUSE) all processes. RUNNING → PAUSED, PAUSED → RUNNING."""
     with finishing.settled(machinery, container_id, op.value) as held:
@@ -90,12 +103,7 @@ def freeze(machinery: Machinery, container_id: str, op: Op) -> None:
         after = require(op, record.status, record.name)
         runtime = machinery.runtime_of(record)
         assert runtime is not None
-        if record.run is not None and not record.run.cgroup:
-            raise HostUnsupported(
-                f"to {op.value} container {record.name} needs a cgroup of its own",
-                "none: this user may make none here",
-                hint="log in with systemd as your user's manager, or run it as root",
-            )
+        require_cgroup(record, op)
         try:
             if op is Op.PAUSE:
                 runtime.pause(record.id)

@@ -11,7 +11,7 @@ import os
 
 from longshore import _log
 from longshore._value import Value
-from longshore.engine import events, finishing
+from longshore.engine import events, finishing, stopping
 from longshore.engine.limits import Facts, Plan, plan, unnamed
 from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError, RuntimeFailed
 from longshore.lifecycle import Op, Status, require
@@ -55,6 +55,8 @@ def update(machinery: Machinery, container_id: str, options: UpdateOptions) -> N
     with finishing.settled(machinery, container_id, "update") as held:
         record = held.record
         require(Op.UPDATE, record.status, record.name)
+        if record.status in _LIVE:
+            stopping.require_cgroup(record, Op.UPDATE)
         change = merge(record.config, options)
         _check(machinery, record, change)
         if record.status in _LIVE:
@@ -340,7 +342,7 @@ def _undo(
     """Give the kernel back what it had; return the files for which that could not be done."""
     run = record.run
     assert run is not None
-    if run.manager != "cgroupfs":
+    if run.cgroup and run.manager != "cgroupfs":
         # the units, which systemd would apply again: what the record says, without devices
         place = _place(machinery, record)
         runtime = machinery.runtime_of(record)
@@ -353,6 +355,10 @@ def _undo(
         except (LongshoreError, OSError):
             pass  # what the kernel has is what counts
     # a damaged record must not lead us to any other file
-    tops = tuple(f"{h.mount}{run.cgroup}/" for h in machinery.cgroup_layout.hierarchies)
+    tops = (
+        ()
+        if not run.cgroup
+        else tuple(f"{h.mount}{run.cgroup}/" for h in machinery.cgroup_layout.hierarchies)
+    )
     ours = {path: text for path, text in before.items() if path.startswith(tops)}
     return controls.restore({path: text for path, text in ours.items() if "/../" not in path})
