@@ -154,7 +154,7 @@ def parse_mount(spec: str, what: str = "mounts") -> Mount:
 
     Types: bind, tmpfs, devpts, ramfs, mqueue. A value with commas stands in quotes, as CSV has it.
     """
-    fields = _split_csv(text(spec, what))
+    fields = split_csv(text(spec, what))
     what = f"{what} {spec!r}"
     kind = source = target = ""
     options: list[str] = []
@@ -215,7 +215,8 @@ def parse_mount(spec: str, what: str = "mounts") -> Mount:
     )
 
 
-def _split_csv(spec: str) -> list[str]:
+def split_csv(spec: str) -> list[str]:
+    """Return the fields of a ``--mount``; InvalidArgument for quotes that are not closed."""
     if '"' not in spec:
         return spec.split(",")
     import csv

@@ -128,7 +128,7 @@ def service(
         own = section in (CONTAINER, "Quadlet")
         result.sections.setdefault(f"X-{section}" if own else section, []).extend(lines)
     result.add("Unit", "SourcePath", path)
-    for needed in _mounts(source):
+    for needed in _mounts(source, os.path.dirname(path)):
         result.add("Unit", "RequiresMountsFor", needed)
     for key, value in _lines(source, name, program, os.path.dirname(path), exists, oneshot=oneshot):
         result.add("Service", key, value)
@@ -226,7 +226,7 @@ def _run(
             argv += ["--security-opt", word + value]
     for key, option in _EACH.items():
         for value in _all(source, key):
-            argv += [f"--{option}", _checked(key, value)]
+            argv += [f"--{option}", _placed(key, _checked(key, value), directory)]
     for key, option in _WORDS.items():
         for value in _all(source, key):
             for word in words(value, key):
@@ -291,11 +291,48 @@ def _from(directory: str, value: str) -> str:
     return value if value.startswith(("/", "%")) else os.path.normpath(f"{directory}/{value}")
 
 
-def _mounts(source: UnitFile) -> list[str]:
+def _placed(key: str, value: str, directory: str) -> str:
+    """Return a mount whose source starts with a dot with one that is absolute."""
+    source = _source_of(key, value)
+    if not source.startswith("."):
+        return value
+    whole = _from(directory, source)
+    if key == "Volume":
+        return whole + value.removeprefix(source)
+    import csv
+    import io
+
+    text = io.StringIO()
+    fields = (f"source={whole}" if _is_source(f) else f for f in _fields(value))
+    csv.writer(text, lineterminator="").writerow(fields)
+    return text.getvalue()
+
+
+def _source_of(key: str, value: str) -> str:
+    """Return what is mounted by a Volume= or Mount=; "" for other keys, or if nothing is named."""
+    if key == "Volume":
+        return value.partition(":")[0]
+    fields = _fields(value) if key == "Mount" else []
+    return next((f.partition("=")[2] for f in reversed(fields) if _is_source(f)), "")
+
+
+def _fields(mount: str) -> list[str]:
+    from longshore.options.mounts import split_csv
+
+    return split_csv(mount)
+
+
+def _is_source(field: str) -> bool:
+    return field.startswith(("source=", "src="))
+
+
+def _mounts(source: UnitFile, directory: str) -> list[str]:
     """Return the directories that have to be there before the container is."""
-    roots = [_rootfs(source.last(CONTAINER, "Rootfs")).removesuffix(":O")]
-    sources = [value.partition(":")[0] for value in _all(source, "Volume")]
-    return [quoted(path) for path in dict.fromkeys((*roots, *sources)) if path.startswith("/")]
+    found = [_rootfs(source.last(CONTAINER, "Rootfs")).removesuffix(":O")]
+    for key in ("Volume", "Mount"):
+        placed = (_placed(key, value, directory) for value in _all(source, key))
+        found += [_source_of(key, value) for value in placed]
+    return [quoted(path) for path in dict.fromkeys(found) if path.startswith("/")]
 
 
 def enabled(source: UnitFile, name: str) -> list[tuple[str, str]]:

@@ -151,6 +151,33 @@ def test_keys_that_go_together() -> None:
         assert unit.last("Service", key).startswith("/bin/ls --root /r --runtime runc ")
 
 
+@pytest.mark.parametrize(
+    ("line", "option", "needed"),
+    [
+        ("Volume=./data:/x:ro", "--volume /etc/q/data:/x:ro", "/etc/q/data"),
+        ("Volume=../data:/x", "--volume /etc/data:/x", "/etc/data"),
+        ("Volume=.:/x", "--volume /etc/q:/x", "/etc/q"),
+        ("Volume=%h/./data:/x", "--volume %h/./data:/x", None),
+        ("Mount=type=bind,source=./d,target=/x", "--mount type=bind,source=/etc/q/d,target=/x",
+         "/etc/q/d"),
+        ("Mount=type=bind,src=../d,dst=/x,ro", "--mount type=bind,source=/etc/d,dst=/x,ro",
+         "/etc/d"),
+        ('Mount=type=bind,"source=./a,b",dst=/x',
+         "--mount 'type=bind,\"source=/etc/q/a,b\",dst=/x'", "/etc/q/a,b"),
+        ("Mount=type=bind,source=/d,dst=/x", "--mount type=bind,source=/d,dst=/x", "/d"),
+        ("Mount=type=tmpfs,dst=/x", "--mount type=tmpfs,dst=/x", None),
+    ],
+)  # fmt: skip
+def test_a_source_is_relative_to_where_the_file_lies(
+    line: str, option: str, needed: str | None
+) -> None:
+    argv, wanted = run(line), shlex.split(option)
+    at = argv.index(wanted[0])
+    assert argv[at : at + 2] == wanted
+    unit = made(f"[Container]\nRootfs=/srv\n{line}\n")
+    assert unit.all("Unit", "RequiresMountsFor") == ["/srv", *([needed] if needed else [])]
+
+
 def test_a_device_that_need_not_be_there() -> None:
     assert "--device" not in run("AddDevice=-/dev/nosuch")
     assert "/dev/null:/dev/x" in run("AddDevice=-/dev/null:/dev/x")
@@ -195,6 +222,7 @@ REFUSED = {
     "[Container]\nRootfs=/s\nNotify=healthy\n": "no health checks",
     "[Container]\nRootfs=/s\nCgroupsMode=split\n": "CgroupsMode=split",
     "[Container]\nRootfs=/s\nVolume=x.volume:/x\n": "no named volumes",
+    '[Container]\nRootfs=/s\nMount=type=bind,"source=./x,dst=/x\n': "mounts: ",
     "[Container]\nRootfs=/s\nNetwork=x.network\n": "no networks of units",
     "[Container]\nRootfs=/s\nExec='x\n": "Exec='x: a ' is not closed",
     "[Container]\nRootfs=/s\n[Service]\nExecStart=/x\n": "ExecStart= is what",
