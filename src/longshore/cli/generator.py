@@ -135,10 +135,7 @@ def _generate(
             for link, target in one.links:
                 print(f"# {link} -> {target}")
     else:
-        try:
-            generator.write(made, words[0])
-        except OSError as err:
-            note(f"cannot write {err.filename}: {err.strerror}")
+        generator.write(made, words[0], tell=note)
     return 1 if wrong else 0
 
 

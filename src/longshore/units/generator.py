@@ -42,14 +42,18 @@ def search_path(environ: Mapping[str, str], *, user: bool, uid: int) -> list[str
 
 
 class Found:
-    """The files below the search path: each name once, from the strongest directory."""
+    """The files below the search path: each name once, from the strongest directory.
 
-    __slots__ = ("directories", "files", "others")
+    A link to /dev/null there means that there is none, as for units (systemd.unit(5)).
+    """
+
+    __slots__ = ("_masked", "directories", "files", "others")
 
     def __init__(self, path: Sequence[str], *, user: bool) -> None:
         self.files: dict[str, str] = {}
         self.others: dict[str, str] = {}
         self.directories: list[str] = []
+        self._masked: set[str] = set()
         for top in path:
             self._walk(top, top, user=user)
 
@@ -61,7 +65,11 @@ class Found:
         self.directories.append(directory)
         for name in names:
             whole = f"{directory}/{name}"
-            if name.endswith(_SUFFIX) and os.path.isfile(whole):
+            if name.endswith((_SUFFIX, *_OTHERS)) and _is_mask(whole):
+                self._masked |= {name} - self.files.keys() - self.others.keys()
+            elif name in self._masked:
+                continue
+            elif name.endswith(_SUFFIX) and os.path.isfile(whole):
                 self.files.setdefault(name, whole)
             elif name.endswith(_OTHERS) and os.path.isfile(whole):
                 self.others.setdefault(name, whole)
@@ -83,6 +91,10 @@ class Found:
                 chosen |= {n: f"{directory}/{place}/{n}" for n in names if n.endswith(".conf")}
         for _, path in sorted(chosen.items()):
             yield path
+
+
+def _is_mask(path: str) -> bool:
+    return os.path.islink(path) and os.path.realpath(path) == os.devnull
 
 
 def _dropin_places(name: str) -> list[str]:
@@ -143,16 +155,55 @@ def _read(path: str) -> UnitFile:
         return parse(file.read(), path)
 
 
-def write(made: Sequence[Generated], directory: str) -> None:
-    """Write services and links. OSError where that cannot be done."""
+def write(made: Sequence[Generated], directory: str, *, tell: Callable[[str], None]) -> None:
+    """Write services and links. What cannot be done is told, and keeps nothing else from it.
+
+    All services come first: a link never takes the place of one, nor of what another has put there,
+    and no service is written through a link.
+    """
+    written: list[Generated] = []
     for one in made:
-        with open(f"{directory}/{one.name}", "w", encoding="utf-8") as file:
-            file.write(one.text)
+        try:
+            _write_service(f"{directory}/{one.name}", one.text)
+        except (OSError, UnicodeError) as err:
+            tell(f"{one.source}: {_failed(directory, one.name, err)}")
+        else:
+            written.append(one)
+    for one in written:
         for path, target in one.links:
-            link = f"{directory}/{path}"
-            os.makedirs(os.path.dirname(link), exist_ok=True)
+            if path == target:  # an alias that is its own name
+                continue
             try:
-                os.symlink(target, link)
-            except FileExistsError:
-                os.unlink(link)
-                os.symlink(target, link)
+                there = _link(f"{directory}/{path}", target)
+            except (OSError, UnicodeError) as err:
+                tell(f"{one.source}: {_failed(directory, path, err)}")
+                continue
+            if there:
+                tell(f"{one.source}: {path} is not made a link to {one.name}: {there} already")
+
+
+def _failed(directory: str, name: str, err: OSError | UnicodeError) -> str:
+    why = err.strerror if isinstance(err, OSError) else err
+    return f"cannot write {directory}/{name}: {why}"
+
+
+def _write_service(path: str, text: str) -> None:
+    data = text.encode()
+    if os.path.islink(path):
+        os.unlink(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o644), "wb") as file:
+        file.write(data)
+
+
+def _link(path: str, target: str) -> str:
+    """Make a link; return what is there instead, if that is anything else."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        os.symlink(target, path)
+    except FileExistsError:
+        if not os.path.islink(path):
+            return "it is there"
+        found = os.readlink(path)
+        return "" if found == target else f"it is one to {found}"
+    return ""

@@ -9,6 +9,7 @@ import pytest
 from longshore.cli import generator as program
 from longshore.units import generator
 
+OTHER = "/usr/lib/other.service"
 GOOD = "[Container]\nRootfs=/srv\n"
 
 
@@ -91,11 +92,99 @@ def test_what_is_written(tmp_path: Path) -> None:
     made = generator.generate(found, program="ls", tell=pytest.fail)
     out = tmp_path / "out"
     out.mkdir()
-    for _ in range(2):  # a link that is there is replaced
-        generator.write(made, str(out))
+    for _ in range(2):  # what is there already is fine
+        generator.write(made, str(out), tell=pytest.fail)
     assert (out / "x.target.wants/a.service").resolve() == out / "a.service"
     assert (out / "b.service").resolve() == out / "a.service"
     assert "[X-Container]" in (out / "a.service").read_text()
+
+
+def written(tmp_path: Path) -> list[str]:
+    """Write what is in q to out, and return what was told, without the directories' names."""
+    said: list[str] = []
+    found = generator.Found([str(tmp_path / "q")], user=False)
+    made = generator.generate(found, program="ls", tell=pytest.fail)
+    generator.write(made, str(tmp_path / "out"), tell=said.append)
+    return [line.replace(f"{tmp_path}/", "") for line in said]
+
+
+def test_an_alias_takes_no_other_s_place(tmp_path: Path) -> None:
+    alias = "[Install]\nWantedBy=x.target\nAlias=a.service b.service c.service d.service\n"
+    put(tmp_path / "q/a.container", GOOD + alias)
+    put(tmp_path / "q/b.container")
+    put(tmp_path / "out/c.service", "another generator's")
+    (tmp_path / "out/d.service").symlink_to(OTHER)
+    there = f"it is one to {OTHER}"
+    for _ in range(2):
+        assert written(tmp_path) == [
+            "q/a.container: b.service is not made a link to a.service: it is there already",
+            "q/a.container: c.service is not made a link to a.service: it is there already",
+            f"q/a.container: d.service is not made a link to a.service: {there} already",
+        ]
+        out = tmp_path / "out"
+        for name in ("a", "b"):
+            assert not (out / f"{name}.service").is_symlink()
+            assert (
+                f"SourcePath={tmp_path}/q/{name}.container" in (out / f"{name}.service").read_text()
+            )
+        assert (out / "c.service").read_text() == "another generator's"
+        assert (out / "d.service").readlink() == Path(OTHER)
+        assert (out / "x.target.wants/a.service").resolve() == out / "a.service"
+
+
+def test_an_alias_belongs_to_one(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        put(tmp_path / f"q/{name}.container", f"{GOOD}[Install]\nAlias=c.service\n")
+    (tmp_path / "out").mkdir()
+    assert written(tmp_path) == [
+        "q/b.container: c.service is not made a link to b.service: it is one to a.service already"
+    ]
+    assert (tmp_path / "out/c.service").readlink() == Path("a.service")
+
+
+def test_a_service_is_not_written_through_a_link(tmp_path: Path) -> None:
+    put(tmp_path / "q/a.container")
+    victim = put(tmp_path / "victim", "as it was")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.service").symlink_to(victim)
+    assert written(tmp_path) == []
+    assert victim.read_text() == "as it was"
+    assert "[X-Container]" in (tmp_path / "out/a.service").read_text()
+
+
+def test_what_cannot_be_written_keeps_nothing_else(tmp_path: Path) -> None:
+    wanted = "[Install]\nWantedBy=x.target y.target\nAlias=z.service\n"
+    for name in ("a", "b", "c"):
+        put(tmp_path / f"q/{name}.container", GOOD + (wanted if name != "c" else ""))
+    put(tmp_path / "q/\udcff/d.container")  # what no unit can name
+    out = tmp_path / "out"
+    (out / "a.service").mkdir(parents=True)
+    put(out / "x.target.wants", "a file")
+    said = written(tmp_path)
+    assert said.pop(1).startswith("q/\udcff/d.container: cannot write out/d.service: 'utf-8' codec")
+    assert said == [
+        "q/a.container: cannot write out/a.service: Is a directory",
+        "q/b.container: cannot write out/x.target.wants/b.service: File exists",
+    ]
+    assert (out / "b.service").is_file() and (out / "c.service").is_file()
+    assert (out / "y.target.wants/b.service").resolve() == out / "b.service"
+    assert (out / "z.service").readlink() == Path("b.service")
+    assert not (out / "y.target.wants/a.service").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["a.container", "x.volume"])
+def test_a_mask_hides_the_file_of_a_weaker_place(tmp_path: Path, name: str) -> None:
+    run, etc, usr = (tmp_path / place for place in ("run", "etc", "usr"))
+    for place in (run, etc, usr):
+        put(place / "b.container")
+    put(run / name)
+    (etc / name).symlink_to("/dev/null")
+    put(usr / name)
+    strong = generator.Found([str(run), str(etc), str(usr)], user=False)
+    assert (strong.files | strong.others)[name] == f"{run}/{name}"
+    weak = generator.Found([str(etc), str(run), str(usr)], user=False)
+    assert name not in weak.files | weak.others
+    assert weak.files["b.container"] == f"{etc}/b.container"
 
 
 # --- the program --------------------------------------------------------------------------------
