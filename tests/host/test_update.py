@@ -6,6 +6,7 @@ What the kernel has is read from the cgroup itself, with no code of Longshore's.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
 import signal
@@ -29,6 +30,7 @@ from longshore import (
 from longshore.cli.describe import document
 from longshore.engine import updating
 from longshore.engine.finishing import settled
+from longshore.linux import controls
 from longshore.runtime import Runtime
 
 MIB = 1 << 20
@@ -433,6 +435,61 @@ def test_sigkill_and_then_the_end(
     box.stop(0)
     box.start()
     assert limits(box, layout) == before
+    box.remove(force=True)
+
+
+@pytest.mark.usefixtures("controlled")
+@pytest.mark.parametrize("then", ["done", "refused", "the same"])
+def test_what_cannot_be_taken_back_stays_noted(
+    engine: Engine, busybox_rootfs: Path, layout: str, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    box = started(engine, busybox_rootfs, SLEEP, **BEFORE)
+    before = limits(box, layout)
+    does, writes = Runtime.update, controls.write
+
+    def dies(self: Runtime, *args: Any, **how: Any) -> None:
+        does(self, *args, **how)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def killed() -> None:
+        monkeypatch.setattr(Runtime, "update", dies)
+        box.update(memory="128m", pids_limit=50)
+
+    def refuses(path: str, text: str) -> None:
+        if path.endswith("/pids.max"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        writes(path, text)
+
+    def noted() -> dict[str, str]:
+        run = engine._machinery.store.peek(box.id).run
+        assert run is not None
+        found = {Path(path).name: text.strip() for path, text in run.limits_before.items()}
+        assert bool(found) == bool(run.updating)
+        return found
+
+    assert in_fork(killed) == KILLED
+    with monkeypatch.context() as patched:
+        patched.setattr(controls, "write", refuses)
+        if then == "refused":
+            patched.setattr(Runtime, "update", lambda *_, **__: None)
+            with pytest.raises(RuntimeFailed, match="has not set"):
+                box.update(cpus=0.3)
+            assert noted()["pids.max"] == "100"
+        elif then == "the same":
+            box.update(pids_limit=70)
+            assert noted() == {}
+        else:
+            box.update(cpus=0.3)
+            assert noted() == {"pids.max": "100"}
+        pids = "70" if then == "the same" else "50"
+        cpu = "30000 100000" if then == "done" else before["cpu"]
+        assert limits(box, layout) == before | {"pids": pids, "cpu": cpu}
+    box.pause()
+    assert noted() == {}
+    if then != "the same":
+        pids = "100"
+    assert limits(box, layout) == before | {"pids": pids, "cpu": cpu}
+    assert str(box.inspect().config.pids_limit) == pids
     box.remove(force=True)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from longshore.engine import updating
 from longshore.engine.limits import Facts, Plan, plan, unnamed
 from longshore.linux import controls
 from longshore.linux.cgroups import Hierarchy, Layout
@@ -159,6 +160,48 @@ def test_free() -> None:
     assert rate.is_free("8:16 rbps=7\n")
     assert not rate.is_free("8:0 rbps=7\n")
     assert numbers("0-2,7") == {0, 1, 2, 7}
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "before", "after"),
+    [
+        ("5", "", "9\n", "5"),
+        ("5", "8:0", "", "8:0 5\n"),
+        ("5", "8:0", "8:0 9\n8:16 6\n", "8:0 5\n8:16 6\n"),
+        ("0", "8:0", "8:0 9\n8:16 6\n", "8:16 6\n"),
+        ("default", "8:0", "default 100\n8:0 9\n", "default 100\n"),
+        ("rbps=5", "8:0", "", "8:0 rbps=5 wbps=max riops=max wiops=max\n"),
+        ("rbps=5", "8:0", "8:0 rbps=9 wbps=7 riops=max wiops=max\n",
+         "8:0 rbps=5 wbps=7 riops=max wiops=max\n"),
+        ("wbps=max", "8:0", "8:0 rbps=max wbps=7 riops=max wiops=max\n", ""),
+    ],
+)  # fmt: skip
+def test_what_a_file_says_afterwards(value: str, key: str, before: str, after: str) -> None:
+    control = Control(controller="x", name="x", value=value, key=key)
+    assert control.applied(before) == after
+    assert control.holds(after)
+
+
+def test_what_stays_noted_of_an_earlier_change(tmp_path: Path) -> None:
+    names = ("memory.max", "pids.max", "io.max", "cpuset.cpus", "gone")
+    memory, pids, rates, cpus, gone = (str(tmp_path / name) for name in names)
+    texts = {memory: "9", pids: "9", cpus: "0-3", rates: "8:0 rbps=9 wbps=5 riops=max wiops=max\n"}
+    for path, text in texts.items():
+        Path(path).write_text(text)
+    noted = {memory: "5", pids: "5", cpus: "0", rates: "", gone: "5"}
+    wanted = [
+        Control(controller="memory", name="memory.max", value="9"),
+        Control(controller="io", name="io.max", value="wbps=5", key="8:0"),
+    ]
+    files = [(memory,), (rates,)]
+    nested = {"top": [cpus]}
+    assert updating._left(noted, wanted, files, nested) == {
+        pids: "5",
+        rates: "8:0 rbps=max wbps=5 riops=max wiops=max\n",
+    }
+    Path(pids).write_text("5\n")
+    Path(rates).write_text("8:0 rbps=max wbps=5 riops=max wiops=max\n")
+    assert updating._left(noted, wanted, files, nested) == {}
 
 
 def test_the_file_that_is_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 What the kernel had is written down first, and the new config last. So whoever is killed between the
 two leaves a record that says what it did; the next operation gives the kernel back what the record
 has always said (`take_back`). The same happens when the runtime refuses, or applies but a part.
+What cannot be taken back stays noted through any number of later changes.
 """
 
 from __future__ import annotations
@@ -59,12 +60,13 @@ def update(machinery: Machinery, container_id: str, options: UpdateOptions) -> N
             stopping.require_cgroup(record, Op.UPDATE)
         change = merge(record.config, options)
         _check(machinery, record, change)
+        left: Mapping[str, str] = {}
         if record.status in _LIVE:
-            _apply(machinery, held, change)
+            left = _apply(machinery, held, change)
             record = held.record
         run = record.run
         if run is not None and run.updating:
-            run = run.replace(updating=(), limits_before={})
+            run = run.replace(updating=run.updating if left else (), limits_before=left)
         held.save(record.replace(config=change.config, run=run))
         events.emit(machinery, "update", held.record)
 
@@ -77,7 +79,12 @@ def take_back(machinery: Machinery, held: Locked, *, alive: bool) -> None:
     record = held.record
     run = record.run
     assert run is not None
-    if alive and _undo(machinery, record, run.updating, run.limits_before):
+    before = run.limits_before
+    left = _undo(machinery, record, run.updating, before) if alive else []
+    if left:
+        if len(left) < len(before):
+            before = {path: before[path] for path in left}
+            held.save(record.replace(run=run.replace(limits_before=before)))
         _log.warn(
             f"container {record.name} has limits that its record does not know: an update was cut "
             "short, and cannot be taken back now"
@@ -149,8 +156,11 @@ def _too_small(name: str, limit: int | None, used: int | None) -> InvalidArgumen
 # --- a container that runs --------------------------------------------------------------------
 
 
-def _apply(machinery: Machinery, held: Locked, change: Change) -> None:
-    """Change the kernel's limits, or leave them as they were and raise."""
+def _apply(machinery: Machinery, held: Locked, change: Change) -> Mapping[str, str]:
+    """Change the kernel's limits, or leave them as they were and raise.
+
+    Returns what stays noted of an earlier change that could not be taken back.
+    """
     record = held.record
     run = record.run
     runtime = machinery.runtime_of(record)
@@ -174,7 +184,10 @@ def _apply(machinery: Machinery, held: Locked, change: Change) -> None:
     kept = _kept(machinery, change.fields, place)
     before = {path: controls.keep(path) for chain in files for path in chain} | kept
     before |= {path: controls.keep(path) for paths in nested.values() for path in paths}
-    held.save(record.replace(run=run.replace(updating=tuple(change.fields), limits_before=before)))
+    noted = run.limits_before
+    before |= noted  # what a file had before the first of several changes is what counts
+    fields = tuple(dict.fromkeys((*run.updating, *change.fields)))
+    held.save(record.replace(run=run.replace(updating=fields, limits_before=before)))
     try:
         _widen(nested, wanted.controls)
         _call(runtime, record, wanted, change.config)
@@ -186,12 +199,35 @@ def _apply(machinery: Machinery, held: Locked, change: Change) -> None:
             )
         _put_right(runtime, record, wanted.controls, files)
     except BaseException as error:
-        left = _undo(machinery, record, change.fields, before)
+        left = _undo(machinery, record, fields, before)
         if left:
             error.add_note(f"and these are not what they were: {', '.join(left)}")
         else:
-            held.save(record)
+            held.save(record.replace(run=run.replace(updating=(), limits_before={})))
         raise
+    return _left(noted, wanted.controls, files, nested)
+
+
+def _left(
+    noted: Mapping[str, str],
+    wanted: Sequence[Control],
+    files: Sequence[tuple[str, ...]],
+    nested: Mapping[str, list[str]],
+) -> dict[str, str]:
+    """Return what has still to be taken back after a change of other limits, or of other devices'.
+
+    Files that the change has set are what they are to be.
+    """
+    left = dict(noted)
+    for path in (path for paths in nested.values() for path in paths):
+        left.pop(path, None)
+    for control, paths in zip(wanted, files, strict=True):
+        for path in left.keys() & paths:
+            if control.key:
+                left[path] = control.applied(left[path])
+            else:
+                del left[path]
+    return {path: text for path, text in left.items() if not controls.has(path, text)}
 
 
 def _place(machinery: Machinery, record: Record) -> _Place:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 1 << 60  # v1 writes "no limit" as the largest multiple of a page: nearly 2^63
 _PAGE = 65536  # the largest page of any machine: limits of memory are cut down to whole ones
+_NO_RATES = "rbps=max wbps=max riops=max wiops=max"
 # What takes a device's entry out of a file that has one for each. bfq takes no 0
 # (Linux, block/bfq-cgroup.c).
 _RESETS = {
     "blkio.bfq.weight_device": "default",
     "io.bfq.weight": "default",
-    "io.max": "rbps=max wbps=max riops=max wiops=max",
+    "io.max": _NO_RATES,
     "io.weight": "default",
 }
 
@@ -73,6 +74,23 @@ class Control(Value):
     def text(self) -> str:
         """Return what is written to the file for it."""
         return f"{self.key} {self.value}" if self.key else self.value
+
+    def applied(self, text: str) -> str:
+        """Return what a file with that text says once this is written to it."""
+        if not self.key:
+            return self.value
+        lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+        if "=" in self.value:
+            name = self.value.partition("=")[0]
+            lines[self.key] = [
+                self.value if word.startswith(f"{name}=") else word
+                for word in lines.get(self.key) or _NO_RATES.split()
+            ]
+        else:
+            lines[self.key] = [self.value]
+        if lines[self.key] in (["0"], ["default"], _NO_RATES.split()):
+            del lines[self.key]
+        return "".join(f"{' '.join((key, *words))}\n" for key, words in lines.items())
 
     def is_free(self, text: str) -> bool:
         """Whether a file's text limits nothing, so that another on the way up may."""
@@ -128,7 +146,7 @@ def restore(before: Mapping[str, str]) -> list[str]:
     What is gone meanwhile needs nothing. Some depend on others (memory and swap), so each is tried
     until no more can be done.
     """
-    left = [path for path, text in before.items() if not _has(path, text)]
+    left = [path for path, text in before.items() if not has(path, text)]
     while left:
         for path in left:
             for line in _lines(path, before[path], read(path)):
@@ -136,17 +154,24 @@ def restore(before: Mapping[str, str]) -> list[str]:
                     write(path, line)
                 except OSError:
                     continue
-        still = [path for path in left if not _has(path, before[path])]
+        still = [path for path in left if not has(path, before[path])]
         if len(still) == len(left):
             return still
         left = still
     return []
 
 
-def _has(path: str, text: str) -> bool:
-    """Whether a file says that. One that is empty limits no device, which may be too little."""
-    now = read(path).strip()
-    return now == text.strip() or (not now and not os.path.exists(path))
+def has(path: str, text: str) -> bool:
+    """Whether a file says that, its lines in any order, or is gone.
+
+    One that is empty limits no device, which may be too little.
+    """
+    now = _entries(read(path))
+    return now == _entries(text) or (not now and not os.path.exists(path))
+
+
+def _entries(text: str) -> list[str]:
+    return sorted(filter(None, (line.strip() for line in text.splitlines())))
 
 
 def _lines(path: str, before: str, now: str) -> Sequence[str]:
