@@ -350,7 +350,8 @@ def test_a_file_is_a_service_at_boot(quadlets: Units, engine: Engine, busybox_ro
         "lstest.container",
         "[Unit]\nDescription=a test\n\n"
         f"[Container]\nRootfs={busybox_rootfs}\nExec=sh -c 'echo \"$A $B %N\"; exec sleep 1000'\n"
-        'Environment=A=1 "B=two words"\nAddCapability=NET_ADMIN\nReadOnly=yes\n\n'
+        'Environment=A=1 "B=two words"\nAddCapability=NET_ADMIN\nReadOnly=yes\n'
+        "Volume=./lstest.container.d:/mnt:ro\n\n"
         "[Service]\nRestart=on-failure\nRestartSec=0\n\n[Install]\nWantedBy=lstest.target\n",
         FILES,
     )
@@ -369,6 +370,7 @@ def test_a_file_is_a_service_at_boot(quadlets: Units, engine: Engine, busybox_ro
     eventually(lambda: printed(box) == b"1 two words lstest\n", 60)
     config = box.inspect().config
     assert config.labels == {"from": "dropin"}
+    assert [(m.source, m.target) for m in config.mounts] == [(str(dropin), "/mnt")]
     assert (config.cap_add, config.read_only) == (("CAP_NET_ADMIN",), True)
     assert show("lstest.service", "MainPID") == str(monitor(box))
     pid = box.inspect().pid
