@@ -29,7 +29,7 @@ from hostlife import (
     started,
 )
 from longshore import Container, Engine, Event
-from longshore.engine import sessions
+from longshore.engine import sessionexit, sessions
 from longshore.engine.process import Process
 from longshore.errors import (
     InvalidArgument,
@@ -479,6 +479,44 @@ def test_a_lost_monitor(box: Container) -> None:
     assert (info.code, info.reason) == (-1, ExitReason.MONITOR_LOST)
     assert "conmon" in info.message
     assert not cgroup(process, box).exists()
+
+
+@pytest.fixture
+def held_back(box: Container, short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Exit commands of conmon's make DIR/begun first, and go on when DIR/go is there."""
+    directory = short_tmp / "held"
+    directory.mkdir()
+    script = directory / "python"
+    script.write_text(
+        f"#!/bin/sh\n: >{directory}/begun\n"
+        f"while ! test -e {directory}/go; do sleep 0.02; done\n"
+        f'exec {box._machinery.python} "$@"\n'
+    )
+    script.chmod(0o755)
+    command = sessionexit.command
+    monkeypatch.setattr(sessionexit, "command", lambda *a: (str(script), *command(*a)[1:]))
+    return directory
+
+
+def test_a_conmon_that_cannot_write_its_exit_file(box: Container, held_back: Path) -> None:
+    """It runs its exit command all the same, and waits for that: neither waits for the other."""
+    process = run(box, SLEEP)
+    pid = process.pid
+    assert process.id and pid
+    store = sessions.store_of(box._machinery, box.id)
+    home, monitor = Path(store.paths(process.id).home), store.peek(process.id).monitor
+    assert monitor is not None
+    elsewhere = home.with_name(f".{home.name}")
+    home.rename(elsewhere)
+    os.kill(pid, signal.SIGKILL)
+    eventually((held_back / "begun").exists)
+    elsewhere.rename(home)
+    (held_back / "go").touch()
+    await_end(monitor.pid)
+    written = store.peek(process.id).exit
+    assert written is not None and written.reason is ExitReason.MONITOR_LOST
+    assert process.wait(10) == written
+    assert live_directories(box) == []
 
 
 def test_the_containers_end_is_that_of_its_sessions(box: Container) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ def main(argv: list[str]) -> None:
     from longshore.engine.machinery import Machinery
     from longshore.errors import LongshoreError
 
+    machinery = Machinery(Settings(root=root, run_root=run_root))
+    deadline = time.monotonic() + machinery.settings.busy_timeout
     try:
-        sessions.settle(Machinery(Settings(root=root, run_root=run_root)), container_id, session_id)
+        sessions.settle(machinery, container_id, session_id, deadline)
     except LongshoreError as err:
         # Nobody reads this process; the next command that meets the session tries again.
         sys.exit(f"{err}")

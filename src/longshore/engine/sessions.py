@@ -186,7 +186,7 @@ def settle_steps(
         sight = look(machinery, container_id, record)
         if _needs_nothing(machinery, container_id, record, sight):
             return record
-        if sight.status is Status.STOPPED and sight.exit is None and sight.monitor is not None:
+        if _is_to_come(sight):
             # Its process has ended and conmon is about to say how.
             yield from _exit_file_steps(machinery, container_id, record, deadline)
             if deadline is not None and time.monotonic() >= deadline:
@@ -213,6 +213,16 @@ def _needs_nothing(
     return sight.status in (Status.CREATED, Status.RUNNING) and not sight.interrupted
 
 
+def _is_to_come(sight: Sight) -> bool:
+    """Whether a session has ended and conmon will still say how.
+
+    One that could not write its exit file runs its exit command all the same, and waits for it. So
+    that command, which asks here for the process that it is in, does not wait for conmon in turn.
+    """
+    told = sight.status is not Status.STOPPED or sight.exit is not None
+    return not told and sight.monitor is not None and sight.monitor.pid != os.getppid()
+
+
 def _settle(machinery: Machinery, container_id: str, held: LockedSession) -> None:
     """Write an end down and clean up after it. The session's lock is held."""
     record = held.record
@@ -222,7 +232,7 @@ def _settle(machinery: Machinery, container_id: str, held: LockedSession) -> Non
     if sight.interrupted:
         demolish(machinery, container_id, record.id)
         raise NoSuchExec(f"the start of exec session {record.id[:12]} was cut short")
-    if sight.status is Status.STOPPED and sight.exit is None and sight.monitor is not None:
+    if _is_to_come(sight):
         return  # seen otherwise before the lock was had: the caller comes again
     if sight.status is Status.STOPPED:
         info = _exit_info(machinery, container_id, record, sight)
