@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from hostlife import (
     started,
 )
 from longshore import Container, Engine, Event
-from longshore.engine import sessionexit, sessions
+from longshore.engine import sessionexit, sessions, sessionstart
 from longshore.engine.process import Process
 from longshore.errors import (
     InvalidArgument,
@@ -516,6 +516,60 @@ def test_a_conmon_that_cannot_write_its_exit_file(box: Container, held_back: Pat
     written = store.peek(process.id).exit
     assert written is not None and written.reason is ExitReason.MONITOR_LOST
     assert process.wait(10) == written
+    assert live_directories(box) == []
+
+
+@contextlib.contextmanager
+def before_it_is_saved(body: Callable[[Path], None]) -> Iterator[None]:
+    """Call something with the path of conmon's pidfile when a start is all but written down."""
+    real = sessionstart.read_file
+
+    def read(path: str) -> bytes | None:
+        if path.endswith("/conmon.pid"):
+            body(Path(path))
+        return real(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessionstart, "read_file", read)
+        yield
+
+
+def test_an_exit_command_before_its_start_is_written_down(box: Container, held_back: Path) -> None:
+    """It waits for the starter: else nobody would tell of the end before somebody looks."""
+
+    def meanwhile(pidfile: Path) -> None:
+        eventually((held_back / "begun").exists)
+        (held_back / "go").touch()
+        with contextlib.suppress(AssertionError):  # one that does not wait ends, conmon with it
+            await_end(int(pidfile.read_bytes()), 1.0)
+
+    with before_it_is_saved(meanwhile):
+        process = run(box, "exit 7")
+    assert process.id
+    store = sessions.store_of(box._machinery, box.id)
+    eventually(lambda: store.peek(process.id or "").exit is not None)
+    assert process.wait(1).code == 7
+    eventually(lambda: not live_directories(box))
+
+
+def test_an_exit_command_takes_back_what_its_starter_left(box: Container, held_back: Path) -> None:
+    """It ends conmon, in whose process group it was, and goes on to the end."""
+
+    def meanwhile(pidfile: Path) -> None:
+        del pidfile
+        eventually((held_back / "begun").exists)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def start() -> None:
+        with before_it_is_saved(meanwhile):
+            run(box, "true")
+
+    assert in_fork(start) == -signal.SIGKILL
+    store = sessions.store_of(box._machinery, box.id)
+    (session_id,) = store.ids()
+    directory = Path(store.paths(session_id).home)
+    (held_back / "go").touch()
+    eventually(lambda: not directory.exists())
     assert live_directories(box) == []
 
 

@@ -33,15 +33,28 @@ def main(argv: list[str]) -> None:
     """Settle one session: root, run root, and the ids of container and session are given."""
     root, run_root, container_id, session_id = argv
     from longshore.config import Settings
-    from longshore.engine import sessions
     from longshore.engine.machinery import Machinery
     from longshore.errors import LongshoreError
 
     machinery = Machinery(Settings(root=root, run_root=run_root))
-    deadline = time.monotonic() + machinery.settings.busy_timeout
     try:
-        sessions.settle(machinery, container_id, session_id, deadline)
+        _settle(machinery, container_id, session_id)
     except LongshoreError as err:
         # Nobody reads this process; the next command that meets the session tries again.
         sys.exit(f"{err}")
     os._exit(0)  # conmon waits for us, and others for conmon
+
+
+def _settle(machinery: Machinery, container_id: str, session_id: str) -> None:
+    from longshore.engine import sessions
+    from longshore.linux.processes import is_alive
+    from longshore.linux.steps import run
+
+    deadline = time.monotonic() + machinery.settings.busy_timeout
+    store = sessions.store_of(machinery, container_id)
+    # A short program can be over before its starter has written down that it began.
+    while is_alive((record := store.peek(session_id)).actor) and time.monotonic() < deadline:
+        run(sessions.start_steps(machinery, container_id, record, deadline))
+    if record.actor is not None:
+        os.setpgid(0, 0)  # what takes the start back kills conmon and its process group
+    sessions.settle(machinery, container_id, session_id, deadline)

@@ -162,7 +162,7 @@ def exit_steps(
         elif sight.status is Status.RUNNING:
             yield from _exit_file_steps(machinery, container_id, record, deadline)
         elif sight.status is Status.CREATED:
-            yield from _start_steps(machinery, container_id, record, deadline)
+            yield from start_steps(machinery, container_id, record, deadline)
 
 
 def settle_steps(
@@ -449,7 +449,7 @@ def _exit_file_steps(
         os.close(monitor)
 
 
-def _start_steps(
+def start_steps(
     machinery: Machinery, container_id: str, record: SessionRecord, deadline: float | None
 ) -> Steps[None]:
     """Wait until who is starting a session has finished that, or is gone."""
