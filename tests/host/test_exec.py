@@ -14,6 +14,7 @@ import pytest
 from hostkit import needs
 from hostlife import SLEEP, eventually, ready, started
 from longshore import Container, Engine
+from longshore.engine import execution, trees
 from longshore.errors import (
     ContainerFailed,
     HostUnsupported,
@@ -501,3 +502,41 @@ def test_stdin_of_a_program_that_ends_while_others_hold_it(box: Container) -> No
             process.stdin.write(bytes(1 << 20))
         process.stdin.close()
         assert process.wait(30).code == 3
+
+
+class _Place:
+    """A placement that waits until a shell is at the gate, and is then interrupted."""
+
+    def place_monitor(self, pid: int, name: str) -> str:
+        del name
+        eventually(Path(f"/proc/{pid}/task/{pid}/children").read_text)  # flock(1)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("fails", ["spawn", "placing"])
+def test_a_gate_that_nobody_comes_through(box: Container, fails: str) -> None:
+    """Who is interrupted while systemd moves the runtime leaves none that goes on."""
+    gates: list[trees.Gate] = []
+
+    def of(machinery: object, record: object, tree: trees.Tree) -> trees.Gate:
+        del machinery, record
+        gates.append(trees.Gate(_Place(), tree))  # type: ignore[arg-type]
+        return gates[-1]
+
+    def spawn(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trees.Gate, "of", of)
+        if fails == "spawn":
+            patch.setattr(execution, "spawn", spawn)
+            patch.setattr(execution, "spawn_numbered", spawn)
+        box.popen(["sh", "-c", f"touch /begun; {SLEEP}"])
+    (gate,) = gates
+    assert set(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):  # reaped: nobody's child is left
+        os.waitpid(-1, os.WNOHANG)
+    Path(gate._path).unlink()  # root's would be no file
+    assert left(box) == []
+    assert box.exec(["test", "-e", "/begun"]).exit.code == 1

@@ -146,7 +146,7 @@ class Direct:
     """
 
     __slots__ = (
-        "_container", "_described", "_info", "_intent", "_lock", "_log", "_machinery",
+        "_container", "_described", "_gate", "_info", "_intent", "_lock", "_log", "_machinery",
         "_oom_before", "_pidfd", "_popen", "_process", "_program", "_reaped", "_record",
         "_runtime", "_runtime_pid", "_signal", "_started_ns", "_tree", "error", "stderr", "stdin",
         "stdout", "words",
@@ -184,9 +184,10 @@ class Direct:
         self._log = self._described = self._pidfd = -1
         self._popen: Popen[bytes] | None = None
         self._runtime_pid = 0
+        self._gate: Gate | None = None
         try:
             self._oom_before = container_ooms(self._machinery, self._container)
-            self._runtime_pid = self._spawn(config, process, streams)
+            self._spawn(config, process, streams)
             self._pidfd = os.pidfd_open(self._runtime_pid)
             events.emit_exec(machinery, "exec", record, tree.name)
         except BaseException:
@@ -199,13 +200,15 @@ class Direct:
             os.waitpid(self._runtime_pid, 0)
             if self._popen is not None:
                 self._popen.returncode = -_SIGKILL
+        if self._gate is not None:
+            self._gate.close()
         self.close()
         self._tree.end()
         self._tree.remove()
 
     def _spawn(
         self, config: ExecConfig, process: ProcessSpec, streams: tuple[int, int, int]
-    ) -> int:
+    ) -> None:
         theirs: list[int] = []
         try:
             described, self._described = self._tree.file("described", json.dumps(process).encode())
@@ -229,14 +232,14 @@ class Direct:
                 argv = reaping.command(
                     self._machinery, argv, self._tree.path, preserved=len(config.preserve_fds)
                 )
-            gate = Gate.of(self._machinery, self._record, self._tree)
+            gate = self._gate = Gate.of(self._machinery, self._record, self._tree)
             argv = argv if gate is None else gate.before(argv)
             env = clean_env()
             self._started_ns = time.time_ns()
             # As conmon is spawned: runc puts pipes of its own between, with its own label.
             with self._machinery.spawning():
                 if config.preserve_fds or inherits_nothing():
-                    pid = spawn_numbered(
+                    self._runtime_pid = spawn_numbered(
                         argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
                         fds=config.preserve_fds,
                     )  # fmt: skip
@@ -244,10 +247,9 @@ class Direct:
                     self._popen = spawn(
                         argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr, new_session=True
                     )
-                    pid = self._popen.pid
+                    self._runtime_pid = self._popen.pid
             if gate is not None:
-                gate.pass_through(pid)
-            return pid
+                gate.pass_through(self._runtime_pid)
         finally:
             for fd in theirs:
                 os.close(fd)

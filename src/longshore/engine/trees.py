@@ -201,13 +201,21 @@ class Gate:
         return ["/bin/sh", "-c", self._SCRIPT, self._path, *argv]
 
     def pass_through(self, pid: int) -> None:
-        """Have a process moved, and let it go on; where that fails, the runtime says why."""
-        try:
-            trouble = self._placement.place_monitor(pid, self._tree.name)
-            if trouble:
-                _log.warn(f"an exec's runtime stays in its caller's cgroup: {trouble}")
-        finally:
-            os.close(self._fd)
+        """Have a process moved, and let it go on; where that fails, the runtime says why.
+
+        What is raised does not open it: the process can be ended before it goes on. `close` then.
+        """
+        trouble = self._placement.place_monitor(pid, self._tree.name)
+        if trouble:
+            _log.warn(f"an exec's runtime stays in its caller's cgroup: {trouble}")
+        self.close()
+
+    def close(self) -> None:
+        """Open it to whatever still waits, if it is not open."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # also where a fork of ours has a copy
+            os.close(fd)
 
 
 def inside(machinery: Machinery, record: Record, pid_file: str) -> Inside | None:
