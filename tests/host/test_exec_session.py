@@ -41,6 +41,7 @@ from longshore.errors import (
     ProgramNotFound,
     WrongState,
 )
+from longshore.linux.cgroups import Cgroup
 from longshore.models import ExitReason
 from longshore.store.sessions import KEPT_SESSIONS
 
@@ -459,6 +460,25 @@ def test_sigkill_of_the_starter_at_every_step(box: Container) -> None:
     assert killed > 30
     box.stop(0)
     eventually(lambda: not live_directories(box))
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_sigkill_of_a_killer_that_has_frozen_it(box: Container, paused: bool) -> None:
+    """Whoever looks next ends what is frozen: nobody else would, and it would not end by itself."""
+    process = run(box, TREE)
+    until(process, b"ready")
+    if paused:
+        box.pause()
+
+    def kill() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Cgroup, "kill", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+            box.get_exec(process.id or "").kill()
+
+    assert in_fork(kill) == -signal.SIGKILL
+    assert process.wait(10).reason is ExitReason.KILLED
+    assert not cgroup(process, box).exists()
+    assert box.status.value == ("paused" if paused else "running")
 
 
 def test_a_lost_monitor(box: Container) -> None:

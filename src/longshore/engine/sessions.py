@@ -175,7 +175,8 @@ def settle_steps(
 ) -> Steps[SessionRecord]:
     """Bring a session's record up to date, in steps: write down an end, and clean up after it.
 
-    One that is over, or that still runs, takes no lock. Busy at the deadline, by default that of
+    One that is over, or that still runs, takes no lock; of one whose killer was killed the rest is
+    done. Busy at the deadline, by default that of
     the settings. At a deadline of the caller's an end of which conmon has not told yet is not
     written down.
     """
@@ -210,7 +211,16 @@ def _needs_nothing(
 ) -> bool:
     if sight.status is Status.EXITED:
         return not os.path.lexists(machinery.paths(container_id).session(record.id).run)
-    return sight.status in (Status.CREATED, Status.RUNNING) and not sight.interrupted
+    if sight.status not in (Status.CREATED, Status.RUNNING) or sight.interrupted:
+        return False
+    return not _is_half_killed(machinery, record, sight)
+
+
+def _is_half_killed(machinery: Machinery, record: SessionRecord, sight: Sight) -> bool:
+    """Whether a session is frozen for its end, by somebody who may have ended before that came."""
+    if sight.status is not Status.RUNNING or record.intent_signal != _SIGKILL:
+        return False
+    return bool(Cgroup(machinery.cgroup_layout, record.cgroup).frozen())
 
 
 def _is_to_come(sight: Sight) -> bool:
@@ -232,6 +242,9 @@ def _settle(machinery: Machinery, container_id: str, held: LockedSession) -> Non
     if sight.interrupted:
         demolish(machinery, container_id, record.id)
         raise NoSuchExec(f"the start of exec session {record.id[:12]} was cut short")
+    if _is_half_killed(machinery, record, sight):
+        SessionTree(machinery, container_id, record.cgroup).end()
+        return  # conmon is about to say how: the caller comes again
     if _is_to_come(sight):
         return  # seen otherwise before the lock was had: the caller comes again
     if sight.status is Status.STOPPED:

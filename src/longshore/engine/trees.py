@@ -131,10 +131,10 @@ class Tree:
         """Let what is to be killed die, in a paused container that stays paused.
 
         Version 1 kills nothing that is frozen, and what is in a frozen cgroup cannot be thawed
-        alone (freezer-subsystem.rst); so it leaves.
+        alone (freezer-subsystem.rst); so it leaves. What is frozen for its end alone stays.
         """
         freezer = self.cgroup.layout.v1("freezer")
-        if freezer is None or not self.cgroup.frozen():
+        if freezer is None or not self._container.frozen():
             return
         above = Cgroup(Layout((freezer,)), os.path.dirname(self._container.path))
         for pid in self.cgroup.processes():
