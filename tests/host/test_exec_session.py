@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -552,6 +553,22 @@ def before_it_is_saved(body: Callable[[Path], None]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sessionstart, "read_file", read)
         yield
+
+
+def test_what_is_readable_at_the_end_waits_for_no_exit_command(
+    box: Container, held_back: Path
+) -> None:
+    process = run(box, "read x; exit 3", stdin=True)
+    with process:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        poller = select.poll()
+        poller.register(process.fileno(), select.POLLIN)
+        assert poller.poll(10_000)
+        info = process.poll()  # in the same moment
+        assert info is not None and info.code == 3
+    (held_back / "go").touch()
+    eventually(lambda: not live_directories(box))
 
 
 def test_an_exit_command_before_its_start_is_written_down(box: Container, held_back: Path) -> None:

@@ -14,6 +14,7 @@ from longshore.errors import (
     RuntimeFailed,
 )
 from longshore.linux.processes import is_alive, open_pidfd
+from longshore.linux.procs import poll_until
 from longshore.linux.steps import run, slept
 from longshore.models import ExitReason
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from longshore.linux.steps import Sleep, Steps
     from longshore.models import ExitInfo
     from longshore.store.sessions import SessionRecord
+
+_WORD = 1.0  # seconds; conmon says at once how a program has ended
 
 
 class Session:
@@ -76,10 +79,8 @@ class Session:
 
     def fileno(self) -> int:
         if self._end < 0:
-            record = self.peek()
-            end = open_pidfd(record.monitor)
-            if end is None:
-                end = open_pidfd(record.process)
+            # not conmon's, which ends after its exit command, and that is later
+            end = open_pidfd(self.peek().process)
             if end is None:
                 end = os.eventfd(1, os.EFD_CLOEXEC)  # readable: it has ended
             self._end = end
@@ -88,6 +89,8 @@ class Session:
     def ended(self, deadline: float | None = None) -> bool:
         if self._info is None:
             left = 0.0 if deadline is None else max(0.0, deadline - time.monotonic())
+            if deadline is None and self._end >= 0 and poll_until([self._end], 0.0):
+                left = _WORD  # who was told by `fileno` is not told that it runs
             steps = sessions.exit_steps(self._machinery, self._container, self.id, timeout=left)
             try:
                 self._over(run(steps))
