@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from hostkit import Cli
+from hostkit import Cli, kind_of
 from hostlife import SLEEP, in_fork, make, started
 from longshore import (
     Container,
     Engine,
     HasDependents,
+    HostUnsupported,
     InvalidArgument,
     LongshoreError,
     Mount,
@@ -22,7 +24,9 @@ from longshore import (
     WrongState,
 )
 from longshore.engine.trace import Trace
-from longshore.linux.mounts import mount_points
+from longshore.linux.mounts import mount, mount_points, unmount
+
+_SHARED = 1 << 20  # MS_SHARED
 
 
 def test_removal(engine: Engine, busybox_rootfs: Path) -> None:
@@ -149,6 +153,68 @@ def test_who_does_not_share_dev_shm(engine: Engine, busybox_rootfs: Path, short_
         engine.create(command=["true"], rootfs=busybox_rootfs, ipc="container:mine")
     assert "shareable" in str(caught.value.hint)
     private.remove(force=True)
+
+
+def _tmpfs(target: str, *options: str) -> dict[str, object]:
+    return {"destination": target, "type": "tmpfs", "source": "mine", "options": [*options]}
+
+
+def _patch(*mounts: dict[str, object]) -> dict[str, object]:
+    """A spec's mounts: a merge patch replaces a list as a whole."""
+    proc = {"destination": "/proc", "type": "proc", "source": "proc"}
+    return {"mounts": [proc, _tmpfs("/dev", "mode=755"), *mounts]}
+
+
+def test_dev_shm_of_a_spec_patch_is_kept(engine: Engine, busybox_rootfs: Path) -> None:
+    first = started(engine, busybox_rootfs, SLEEP, name="first")
+    patch = _patch(_tmpfs("/dev/shm", "size=64k"))
+    box = started(engine, busybox_rootfs, SLEEP, ipc="container:first", spec_patch=patch)
+    assert _inside(box, "df -k /dev/shm | awk 'END {print $2}'") == "64\n"
+    box.remove(force=True)
+    first.remove(force=True)
+
+
+def test_what_is_below_dev_shm_is_not_hidden(engine: Engine, busybox_rootfs: Path) -> None:
+    first = started(engine, busybox_rootfs, SLEEP, name="first")
+    patch = _patch({**_tmpfs("/dev/shm"), "source": "shm"}, _tmpfs("/dev/shm/data"))
+    box = make(engine, busybox_rootfs, SLEEP, ipc="container:first", spec_patch=patch)
+    with pytest.raises(InvalidArgument, match=r"/dev/shm/data of container .* would be hidden"):
+        box.start()
+    assert box.status is Status.CREATED
+    box.remove()
+    first.remove(force=True)
+
+
+def test_dev_shm_is_not_shared_where_the_host_would_see_it(
+    engine: Engine, busybox_rootfs: Path, short_tmp: Path, runtime: str
+) -> None:
+    device = short_tmp / "dev"
+    device.mkdir()
+    first = started(engine, busybox_rootfs, SLEEP, name="first")
+    mount("tmpfs", str(device), "tmpfs")
+    try:
+        mount("", str(device), "", _SHARED)
+        (device / "shm").mkdir()
+        for name in ("null", "zero", "full", "random", "urandom", "tty"):
+            node = os.stat(f"/dev/{name}")
+            os.mknod(device / name, node.st_mode, node.st_rdev)
+        options = ["rbind", "rshared"]
+        volume = {"destination": "/dev", "type": "bind", "source": str(device), "options": options}
+        # without the mounts on it that every container has: they would be the host's by now
+        proc = {"destination": "/proc", "type": "proc", "source": "proc"}
+        patch = {"mounts": [proc, volume]}
+        box = make(engine, busybox_rootfs, SLEEP, ipc="container:first", spec_patch=patch)
+        before = [point.path for point in mount_points()]
+        refused = pytest.raises(HostUnsupported, match="/dev, whose mounts are shared")
+        # crun makes it private (1.8.1)
+        strict = kind_of(runtime) == "runc"
+        with refused if strict else contextlib.suppress(HostUnsupported):
+            box.start()
+        assert [point.path for point in mount_points()] == before
+        box.remove(force=True)
+    finally:
+        unmount(str(device))
+        first.remove(force=True)
 
 
 @pytest.mark.parametrize("trick", ["link", "directory", "suid"])

@@ -220,6 +220,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
         ({"init_path": "/bin/sh"}, "init is not asked for"),
         ({"init": True, "init_path": "sh"}, "not an absolute path"),
         ({"shm_size": "1m", "ipc": "host"}, "not the container's own"),
+        ({"ipc": "container:x", "tmpfs": {"/dev/shm/a": ""}}, "/dev/shm/a would be hidden"),
         ({"log_driver": "syslog"}, "not known"),
         ({"log_opt": ["path=relative"]}, "not an absolute path"),
         ({"log_opt": ["max_size=1m"]}, "'max_size' is not known"),

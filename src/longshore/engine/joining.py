@@ -8,10 +8,12 @@ have to take back, and a container that nobody joins pays nothing.
 
 from __future__ import annotations
 
+import json
 import os
 
 from longshore.errors import HostUnsupported, InvalidArgument, LongshoreError, WrongState
 from longshore.lifecycle import Op, permitted
+from longshore.linux.mounts import mount_points
 from longshore.linux.processes import is_alive
 
 TYPE_CHECKING = False
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from longshore.store import Record
 
 _SHM = "/dev/shm"
+_DEFAULT = ("tmpfs", "shm")  # type and source of what every container has there (`oci.mounts`)
 _NAMES = {
     "cgroup": "a cgroup namespace",
     "ipc": "an IPC namespace",
@@ -62,13 +65,14 @@ def check_paths(config: ContainerConfig, kinds: dict[str, str]) -> None:
 def share_shm(machinery: Machinery, record: Record) -> None:
     """Give a container that was created, and not started, the /dev/shm whose IPC it has joined.
 
-    One that has a volume there keeps it. Raises WrongState if the other one has ended meanwhile,
-    or is another run than the one whose IPC it is; HostUnsupported for sandboxes, whose mounts are
-    none of the host's.
+    One that has a mount of its own there keeps it, wherever that comes from. Raises WrongState if
+    the other one has ended meanwhile, or is another run than the one whose IPC it is;
+    InvalidArgument for a mount below it, which nobody would see; HostUnsupported for sandboxes,
+    whose mounts are none of the host's, and where the host would see what is mounted.
     """
     from longshore.linux.mountfds import share
 
-    if any(mount.target == _SHM for mount in record.config.mounts):
+    if _has_own(machinery, record):
         return
     other = machinery.store.peek(record.config.ipc.partition(":")[2])
     if other.config.ipc == "none":
@@ -89,6 +93,7 @@ def share_shm(machinery: Machinery, record: Record) -> None:
         if len({_space(init) for init in inits}) > 1:
             raise _changed(other)
         theirs, ours = fds
+        _check_place(record, inits[1])
         share((*machinery.entering(), machinery.python), theirs, ours, _SHM)
     except OSError as err:
         raise LongshoreError(
@@ -98,6 +103,46 @@ def share_shm(machinery: Machinery, record: Record) -> None:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def _has_own(machinery: Machinery, record: Record) -> bool:
+    """Whether what is on /dev/shm is not what every container has there: a volume's, the spec
+    patch's, a CDI device's."""
+    if any(mount.target == _SHM for mount in record.config.mounts):
+        return True
+    try:
+        with open(machinery.paths(record.id).config, "rb") as file:
+            mounts = json.load(file).get("mounts") or ()
+    except (OSError, ValueError) as err:
+        raise LongshoreError(
+            f"cannot share {_SHM} with container {record.name}: reading its config.json: {err}"
+        ) from err
+    there = [one for one in mounts if f"/{one.get('destination', '').strip('/')}" == _SHM]
+    return any((one.get("type"), one.get("source")) != _DEFAULT for one in there)
+
+
+def _check_place(record: Record, init: ProcessId | None) -> None:
+    """Refuse to take away what is mounted below /dev/shm, and to mount what the host would see."""
+    assert init is not None
+    points = mount_points(str(init.pid))
+    below = [point.path for point in points if point.path.startswith(f"{_SHM}/")]
+    if below:
+        raise InvalidArgument(
+            f"mounts: {below[0]} of container {record.name} would be hidden by the {_SHM} of the "
+            f"container whose IPC is joined (ipc={record.config.ipc})",
+            hint=f"another target, or a mount of its own on {_SHM} too",
+        )
+    on = [point for point in points if f"{_SHM}/".startswith(f"{point.path.rstrip('/')}/")]
+    deepest = max(len(point.path) for point in on)
+    there = [point for point in on if len(point.path) == deepest]
+    numbers = {point.number for point in there} | {point.above for point in there}
+    shared = [point.path for point in points if point.number in numbers and point.shared]
+    if shared:
+        raise HostUnsupported(
+            f"container {record.name} is to have the {_SHM} of another in its own mounts alone",
+            f"{shared[0]}, whose mounts are shared with others (shared propagation)",
+            hint=f"mount {os.path.dirname(_SHM)} rslave or rprivate, or a volume on {_SHM}",
+        )
 
 
 def _mounts_of(record: Record, init: ProcessId | None) -> int:

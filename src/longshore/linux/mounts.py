@@ -63,12 +63,18 @@ def bind_idmapped(source: str, target: str, namespace: int) -> None:
 
 
 class MountPoint:
-    """One line of mountinfo: where, what kind, with which super block options."""
+    """One line of mountinfo: where, what kind, with which super block options.
 
-    __slots__ = ("fstype", "options", "path", "source")
+    ``above`` is the number of the one that it is mounted on; ``shared``: what is mounted on it, or
+    taken off, is so in all of its peers, in other mount namespaces too (mount_namespaces(7)).
+    """
 
-    def __init__(self, path: str, fstype: str, source: str, options: str) -> None:
-        self.path = path
+    __slots__ = ("above", "fstype", "number", "options", "path", "shared", "source")
+
+    def __init__(self, place: list[str], fstype: str, source: str, options: str) -> None:
+        self.number, self.above = int(place[0]), int(place[1])
+        self.path = _unescape(place[4])
+        self.shared = any(word.startswith("shared:") for word in place[6:])
         self.fstype = fstype
         self.source = source
         self.options = options
@@ -91,5 +97,5 @@ def mount_points(pid: str = "self") -> list[MountPoint]:
     for line in filter(None, lines):
         left, _, right = line.partition(" - ")
         fstype, source, options = right.split(" ", 2)
-        points.append(MountPoint(_unescape(left.split(" ")[4]), fstype, _unescape(source), options))
+        points.append(MountPoint(left.split(" "), fstype, _unescape(source), options))
     return points

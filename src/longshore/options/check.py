@@ -444,5 +444,14 @@ def _check_together(fields: Mapping[str, Any]) -> None:
             f"shm_size: /dev/shm is not the container's own, because ipc is {fields['ipc']}",
             hint="leave out shm_size or ipc",
         )
+    targets = [mount.target for mount in fields["mounts"]]
+    if fields["ipc"].startswith("container:") and "/dev/shm" not in targets:
+        for target in targets:
+            if target.startswith("/dev/shm/"):
+                raise InvalidArgument(
+                    f"mounts: {target} would be hidden by the /dev/shm of the container whose IPC "
+                    f"is joined (ipc={fields['ipc']})",
+                    hint="another target, or a mount of its own on /dev/shm too",
+                )
     if fields["init_path"] and not fields["init"]:
         raise InvalidArgument("init_path: init is not asked for", hint="init=True (--init)")
