@@ -559,6 +559,9 @@ def test_what_is_readable_at_the_end_waits_for_no_exit_command(
     box: Container, held_back: Path
 ) -> None:
     process = run(box, "read x; exit 3", stdin=True)
+    assert process.id
+    monitor = sessions.store_of(box._machinery, box.id).peek(process.id).monitor
+    assert monitor is not None
     with process:
         assert process.stdin is not None
         process.stdin.write(b"\n")
@@ -567,8 +570,9 @@ def test_what_is_readable_at_the_end_waits_for_no_exit_command(
         assert poller.poll(10_000)
         info = process.poll()  # in the same moment
         assert info is not None and info.code == 3
+    assert live_directories(box) == []
     (held_back / "go").touch()
-    eventually(lambda: not live_directories(box))
+    await_end(monitor.pid)
 
 
 def test_an_exit_command_before_its_start_is_written_down(box: Container, held_back: Path) -> None:
