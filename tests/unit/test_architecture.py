@@ -48,8 +48,19 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(tree: ast.AST, package: list[str]) -> Iterator[tuple[str, int]]:
-    """Yield (dotted name, line) for every import, type-only and lazy ones too."""
+@functools.cache
+def parsed(path: Path) -> tuple[ast.Module, list[str]]:
+    """Return a module's tree, and the package it is in."""
+    return ast.parse(path.read_text()), ["longshore", *path.relative_to(PACKAGE).parts[:-1]]
+
+
+@functools.cache
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Return (dotted name, line) of every import of a module, type-only and lazy ones too."""
+    return list(_imports(*parsed(path)))
+
+
+def _imports(tree: ast.AST, package: list[str]) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
@@ -59,12 +70,6 @@ def imports(tree: ast.AST, package: list[str]) -> Iterator[tuple[str, int]]:
             module = ".".join([*base, *([node.module] if node.module else [])])
             for name in node.names:
                 yield f"{module}.{name.name}", node.lineno
-
-
-@functools.cache
-def parsed(path: Path) -> tuple[ast.Module, list[str]]:
-    """Return a module's tree, and the package it is in."""
-    return ast.parse(path.read_text()), ["longshore", *path.relative_to(PACKAGE).parts[:-1]]
 
 
 def name(path: Path) -> str:
@@ -87,11 +92,14 @@ def test_every_part_has_a_row() -> None:
     assert parts <= set(RANK), "give it a row in ROWS"
 
 
-def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Yield (function as written, call) for every call in a module."""
-    for node in ast.walk(parsed(path)[0]):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+@functools.cache
+def calls(path: Path) -> list[tuple[str, ast.Call]]:
+    """Return (function as written, call) for every call in a module."""
+    return [
+        (ast.unparse(node.func), node)
+        for node in ast.walk(parsed(path)[0])
+        if isinstance(node, ast.Call)
+    ]
 
 
 def test_import_order() -> None:
@@ -100,9 +108,9 @@ def test_import_order() -> None:
         own = part_of(path)
         if own in FACES:
             continue
-        tree, package = parsed(path)
+        tree, _ = parsed(path)
         only_types = type_only(tree)
-        for dotted, line in imports(tree, package):
+        for dotted, line in imports(path):
             words = dotted.split(".")
             if words[0] != "longshore" or len(words) < 2 or words[1] not in RANK:
                 continue
@@ -133,11 +141,11 @@ def test_one_door_for_subprocesses() -> None:
     for path in MODULES:
         if name(path) in {"linux/procs.py"} | PROGRAMS:
             continue
-        tree, package = parsed(path)
+        tree, _ = parsed(path)
         only_types = type_only(tree)
         wrong += [
             f"{name(path)}:{line}: {dotted}"
-            for dotted, line in imports(tree, package)
+            for dotted, line in imports(path)
             if dotted.split(".")[0] in ("subprocess", "multiprocessing", "pty")
             and line not in only_types
         ]
@@ -183,7 +191,7 @@ def test_asyncio_is_imported_by_aio_alone() -> None:
         name(path)
         for path in MODULES
         if part_of(path) != "aio"
-        and any(dotted.split(".")[0] == "asyncio" for dotted, _ in imports(*parsed(path)))
+        and any(dotted.split(".")[0] == "asyncio" for dotted, _ in imports(path))
     ]
     assert not wrong
 
@@ -193,10 +201,10 @@ def test_dbus_belongs_to_the_systemd_manager() -> None:
     inner = {"longshore.cgroup.bus", "longshore.cgroup.systemd"}
     wrong = []
     for path in MODULES:
-        tree, package = parsed(path)
+        tree, _ = parsed(path)
         only_types = type_only(tree)
         at_import = {n.lineno for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))}
-        for dotted, line in imports(tree, package):
+        for dotted, line in imports(path):
             if line in only_types:
                 continue
             if dotted.split(".")[0] == "jeepney" and name(path) != "cgroup/bus.py":

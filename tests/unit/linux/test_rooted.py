@@ -188,7 +188,7 @@ def test_a_tree_swapped_while_it_is_copied(top: Path, tmp_path: Path) -> None:
     (good / "d/secret").write_text("evil")
     target = tmp_path / "target"
     with swapped(tree / "d", tree / "l"):
-        for _ in range(effort(1000, 100)):
+        for _ in range(effort(1000, 40)):
             target.mkdir(exist_ok=True)
             for source, goal in ((tree, target), (good, tree)):
                 fds = [os.open(path, os.O_RDONLY) for path in (source, goal)]
