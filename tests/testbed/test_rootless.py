@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hostkit import Cli
-from hostlife import SLEEP, eventually, make, started
+from hostlife import SLEEP, await_end, eventually, make, started
 from longshore import Container, Engine
 from longshore.errors import HostUnsupported, InvalidArgument
 
@@ -220,6 +220,7 @@ def test_the_namespace_is_one_and_is_found_again(
     space = os.readlink(f"/proc/{box.inspect().pid}/ns/user")
     kept = json.loads((dirs[1] / "namespace").read_text())
     os.kill(kept["pid"], 9)
+    await_end(kept["pid"])
     again = Engine(root=dirs[0], run_root=dirs[1])
     other = again.get(box.name)
     done = other.exec(["echo", "here"])
