@@ -17,7 +17,7 @@ settings.register_profile(
     "unhurried",
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=effort(100, 20),
+    max_examples=effort(100, 10),
 )
 settings.load_profile("unhurried")
 

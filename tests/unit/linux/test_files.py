@@ -308,7 +308,7 @@ def test_a_tree_of_any_depth_is_removed(tmp_path: Path, branches: int) -> None:
     top.mkdir()
     for branch in range(branches):
         directory = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
-        for level in range(effort(3000, 1200)):
+        for level in range(effort(3000, 1100)):
             name = "a" * 100 if branch else "d"
             os.mkdir(name, dir_fd=directory)
             os.close(os.open(f"f{level}", os.O_CREAT | os.O_WRONLY, dir_fd=directory))

@@ -164,7 +164,7 @@ def test_a_waiter_wakes_when_a_holder_only_closes(path: str) -> None:
 
 _KILLED = f"""
 say("ready")
-for round in range({effort(150, 60)}):
+for round in range({effort(150, 30)}):
     told, tell = os.pipe()
     holder = os.fork()
     if holder == 0:
