@@ -135,7 +135,7 @@ def main(argv: list[str]) -> None:
         for one in args:
             if hasattr(one, "flush"):
                 one.flush()
-    except Exception as err:
+    except Exception as err:  # whatever it is: the caller raises it
         err.__cause__ = err.__context__ = None
         error = err
     with open(int(answer), "wb") as file:

@@ -57,7 +57,6 @@ class SpecContext(Value):
         None  # a profile as read_profile gives it; None is no filter
     )
     namespace_paths: Mapping[str, str] = {}  # for container:ID modes: "network" → /proc/PID/ns/net
-    shm_path: str = ""  # a directory to bind on /dev/shm; "" makes a tmpfs of the container's own
     hostname_path: str = ""  # bound on /etc/hostname, where it is not ""
     hosts_path: str = ""  # on /etc/hosts
     resolv_path: str = ""  # on /etc/resolv.conf

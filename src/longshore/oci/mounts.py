@@ -117,8 +117,7 @@ def _is_shared(mode: str) -> bool:
 
 
 def _shm(config: ContainerConfig, host: SpecContext) -> MountPoint:
-    source = "/dev/shm" if config.ipc == "host" else host.shm_path
-    if source:
-        return _mount("/dev/shm", "bind", source, "bind", "rprivate", *_SAFE)
+    if config.ipc == "host":
+        return _mount("/dev/shm", "bind", "/dev/shm", "bind", "rprivate", *_SAFE)
     size = config.shm_size or host.default_shm_size
     return _mount("/dev/shm", "tmpfs", "shm", *_SAFE, "mode=1777", f"size={size}")

@@ -332,8 +332,7 @@ def test_dev_shm() -> None:
         return mounts_of(spec_of(config, **host)).get("/dev/shm")
 
     bound = {"destination": "/dev/shm", "type": "bind", "options": ["bind", "rprivate", *SAFE]}
-    assert shm({}, shm_path="/run/shm") == {**bound, "source": "/run/shm"}
-    assert shm({"ipc": "host"}, shm_path="/run/shm") == {**bound, "source": "/dev/shm"}
+    assert shm({"ipc": "host"}) == {**bound, "source": "/dev/shm"}
     assert shm({"ipc": "none"}) is None
     own = shm({"shm_size": 5}, default_shm_size=6)
     assert own is not None
