@@ -180,6 +180,14 @@ def test_without_the_user(engine: Engine, busybox_rootfs: Path, dirs: tuple[Path
     assert top == 0o701  # to be passed, and not to be listed
 
 
+def test_dev_shm_is_shared_with_who_joins(
+    engine: Engine, box: Container, busybox_rootfs: Path
+) -> None:
+    box.exec(["sh", "-c", "echo here >/dev/shm/word"], check=True)
+    script = "cat /dev/shm/word"
+    assert says(engine, busybox_rootfs, script, ipc=f"container:{box.name}") == ["here"]
+
+
 def test_groups_that_are_kept(engine: Engine, busybox_rootfs: Path, runtime: str) -> None:
     if runtime != "crun":
         with pytest.raises(HostUnsupported, match="cannot keep groups"):
